@@ -1,0 +1,222 @@
+"""Folders that are whole or absent: a checkpoint, a shard folder or a vocabulary is published in one atomic step.
+
+    with publish("runs/mine/step-500") as folder:      # a temporary sibling
+        (folder / "config.json").write_text(...)       # write anything; nobody sees it yet
+    verify("runs/mine/step-500", thorough=True)        # later: sizes and SHA-256 of every file
+
+Order of a publication, each step durable before the next: every file is fsynced, `integrity.json` with the size and
+hash of each is written and fsynced, then the rename, then the parent is fsynced, and only then is a replaced folder
+removed.
+A process killed anywhere leaves the old folder, or the new one, and litter that the next publication cleans away.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from bertsmith.errors import CheckpointError, UsageError
+
+INTEGRITY = "integrity.json"
+"""Name of the file that lists the others with their sizes and hashes. A folder without it is incomplete."""
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that becomes `path` when the block ends without an exception.
+
+    With `replace`, an older published folder gives way at the last moment; anything else at `path` is never touched.
+
+    Raises:
+        UsageError: something is at `path` and may not be replaced.
+        CheckpointError: the disk is full; what was at `path` is still there.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link at `path` and publish elsewhere
+    _make_parents(path.parent)
+    recover(path)
+    _refuse_to_overwrite(path, replace=replace)
+    folder, lock = _temporary_sibling(path)
+    try:
+        yield folder
+        _seal(folder)
+        _refuse_to_overwrite(path, replace=replace)
+        _swap_in(folder, path)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL_DISK:
+            raise CheckpointError(
+                f"{path}: the disk is full, nothing was written there. Free some space or choose another place."
+            ) from error
+        raise
+    finally:
+        os.close(lock)
+
+
+def verify(path: str | os.PathLike[str], *, thorough: bool) -> dict[str, str]:
+    """Check a published folder: every file is there with its size and, if `thorough`, with its SHA-256.
+
+    Returns the SHA-256 of each file by its name inside the folder. Files that were added later are not looked at.
+
+    Raises:
+        CheckpointError: naming the file, what was expected and what was found.
+    """
+    path = Path(path)
+    hashes: dict[str, str] = {}
+    for name, size, digest in _read_integrity(path):
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{file}: this file is missing. Make the folder anew or copy it again, whole.")
+        found = file.stat().st_size
+        if found != size:
+            raise CheckpointError(f"{file}: expected {size} bytes, found {found}.{_explain(file)}")
+        if thorough and (got := sha256_of(file)) != digest:
+            raise CheckpointError(f"{file}: expected SHA-256 {digest}, found {got}.{_explain(file)}")
+        hashes[name] = digest
+    return hashes
+
+
+def recover(path: str | os.PathLike[str]) -> None:
+    """Clean up after publishers of `path` that were killed; put back a folder whose replacement never came.
+
+    Folders of publishers that are still alive, on any machine that shares the file system's locks, are left alone.
+    """
+    path = Path(path)
+    for litter in sorted(path.parent.glob(f".{path.name}.*")):
+        if litter.name.startswith(f".{path.name}.old-") and not path.exists():
+            os.rename(litter, path)  # noqa: PTH104 - killed between the two renames of a replacement
+            _fsync(path.parent)
+        elif litter.name.startswith((f".{path.name}.old-", f".{path.name}.new-")) and _is_abandoned(litter):
+            shutil.rmtree(litter, ignore_errors=True)
+
+
+def sha256_of(file: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hexadecimal, read in constant memory."""
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _make_parents(parent: Path) -> None:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{parent}: this is a file, and a folder is needed here. Choose another place.") from None
+
+
+def _refuse_to_overwrite(path: Path, *, replace: bool) -> None:
+    if not os.path.lexists(path):
+        return
+    if not replace:
+        raise UsageError(f"{path}: this already exists. Choose another place, or remove it first.")
+    if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not (path / INTEGRITY).is_file()):
+        # Replacing deletes; so only what this module made, or an empty folder, may ever be replaced.
+        raise UsageError(f"{path}: this was not written by bertsmith and will not be replaced. Choose another place.")
+
+
+def _temporary_sibling(path: Path) -> tuple[Path, int]:
+    """A new empty folder and a lock on it, which the kernel drops when this process dies, however it dies."""
+    while True:
+        folder = path.parent / f".{path.name}.new-{uuid4().hex[:12]}"
+        folder.mkdir()
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except FileNotFoundError:
+            continue  # another publisher swept it away before it was locked
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False  # already gone
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False  # its publisher lives
+    finally:
+        os.close(lock)
+    return True
+
+
+def _seal(folder: Path) -> None:
+    """Make all files durable, then list them in `integrity.json`, which is written last and made durable too."""
+    files, folders = [], [folder]
+    for entry in sorted(folder.rglob("*")):
+        (folders if entry.is_dir() else files).append(entry)
+    entries = {}
+    for file in files:
+        _fsync(file)
+        name = file.relative_to(folder).as_posix()
+        entries[name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    listing = {"format": "bertsmith-integrity", "version": 1, "files": entries}
+    with (folder / INTEGRITY).open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(json.dumps(listing, indent=1, ensure_ascii=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    for directory in folders:
+        _fsync(directory)
+
+
+def _swap_in(folder: Path, path: Path) -> None:
+    old = None
+    if path.exists():
+        old = path.parent / f".{path.name}.old-{uuid4().hex[:12]}"
+        os.rename(path, old)  # noqa: PTH104 - os.rename: the one call whose atomicity all of this rests on
+    try:
+        os.rename(folder, path)  # noqa: PTH104
+    except BaseException:
+        if old is not None:
+            os.rename(old, path)  # noqa: PTH104
+        raise
+    _fsync(path.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_integrity(path: Path) -> list[tuple[str, int, str]]:
+    file = path / INTEGRITY
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: there is no such folder.")
+    if not file.is_file():
+        raise CheckpointError(
+            f"{path}: {INTEGRITY} is missing, so this folder is incomplete or not one of bertsmith's."
+        )
+    try:
+        listing = json.loads(file.read_text(encoding="utf-8"))
+        if listing["format"] != "bertsmith-integrity" or listing["version"] != 1:
+            raise ValueError(f"format {listing['format']!r}, version {listing['version']!r}")
+        entries = [(str(name), int(e["bytes"]), str(e["sha256"])) for name, e in listing["files"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file}: not a readable list of files ({error}). Copy the folder again, whole."
+        ) from None
+    for name, _, _ in entries:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{file}: lists {name!r}, which lies outside the folder.")
+    return entries
+
+
+def _explain(file: Path) -> str:
+    with file.open("rb") as stream:
+        if stream.read(40).startswith(b"version https://git-lfs"):
+            return " It is a git-lfs pointer: fetch the real file with `git lfs pull`."
+    return " It was damaged or changed: copy it again or make the folder anew."
