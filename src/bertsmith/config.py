@@ -114,7 +114,10 @@ def _build(wanted: Any, data: Any, path: str) -> Any:
         return _build_union(arguments, data, path)
     if origin is tuple:
         _expect(isinstance(data, list | tuple), path, "a list", data)
-        return tuple(_build(arguments[0], value, f"{path}.{i}".lstrip(".")) for i, value in enumerate(data))
+        wants = [arguments[0]] * len(data) if arguments[-1] is Ellipsis else arguments
+        _expect(len(data) == len(wants), path, f"a list of {len(wants)}", data)
+        parts = zip(wants, data, strict=True)
+        return tuple(_build(want, value, f"{path}.{i}".lstrip(".")) for i, (want, value) in enumerate(parts))
     if origin in (dict, Mapping):
         _expect(isinstance(data, Mapping), path, "an object", data)
         return {key: _build(arguments[1], value, f"{path}.{key}".lstrip(".")) for key, value in data.items()}

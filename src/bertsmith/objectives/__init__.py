@@ -1,0 +1,8 @@
+"""What a model is trained to do: masked LM, next sentence, and the fine-tuning objectives."""
+
+from bertsmith.objectives.masked_lm import MaskedLM
+from bertsmith.objectives.next_sentence import NextSentence
+from bertsmith.objectives.objective import Loss, Objective, View, measure
+from bertsmith.objectives.sequence_label import SequenceLabel, SequenceScore
+
+__all__ = ["Loss", "MaskedLM", "NextSentence", "Objective", "SequenceLabel", "SequenceScore", "View", "measure"]

@@ -1,0 +1,22 @@
+"""Training: recipes and their stages, the loop, optimizers, schedules, runs that can be resumed."""
+
+from bertsmith.train.loop import Loop, Measure, Step, evaluate
+from bertsmith.train.optimizers import AdamW, BertAdamW, Optimizer
+from bertsmith.train.schedules import Constant, Schedule, WarmupLinear
+from bertsmith.train.stage import Recipe, Stage, precision_dtype
+
+__all__ = [
+    "AdamW",
+    "BertAdamW",
+    "Constant",
+    "Loop",
+    "Measure",
+    "Optimizer",
+    "Recipe",
+    "Schedule",
+    "Stage",
+    "Step",
+    "WarmupLinear",
+    "evaluate",
+    "precision_dtype",
+]

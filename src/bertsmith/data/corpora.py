@@ -1,0 +1,205 @@
+"""Corpora: text files of several formats, read as a stream of documents in constant memory.
+
+    text      a blank line between documents; each line inside a document is a paragraph
+    file      one document per file
+    jsonl     one JSON object a line, the text under one of its keys
+    parquet   one document per row, the text in one column
+
+Any of them except Parquet may be compressed (`.gz`, `.xz`). A folder stands for the files in it, in sorted order, and `-`
+for standard input.
+"""
+
+import gzip
+import json
+import lzma
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from bertsmith.errors import DataError, UsageError, nearest
+
+Format = Literal["auto", "text", "file", "jsonl", "parquet"]
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+STDIN = Path("-")
+_BOM = b"\xef\xbb\xbf"
+_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: its paragraphs as lines of `text`, and where it came from (`line` is a row number in Parquet)."""
+
+    text: str
+    source: str
+    line: int
+
+
+def read_documents(paths: Paths, *, format: Format = "auto", field: str = "text") -> Iterator[Document]:
+    """All documents of `paths`, in order, one at a time.
+
+    `auto` goes by each file's name: `.jsonl` and `.parquet` are what they say, everything else is `text`. `field` is the
+    key or column that holds the text in `jsonl` and `parquet`; a null there is an empty document.
+
+    Raises:
+        UsageError: an unknown format.
+        DataError: a missing file, one that is not UTF-8 or damaged, a missing field (with path and line), no document.
+    """
+    formats = ("auto", *_READERS)
+    if format not in formats:
+        raise UsageError(f"{format!r} is not a text format.{nearest(format, formats)}")
+    return _read(files_of(paths), format, field)
+
+
+def files_of(paths: Paths) -> list[Path]:
+    """The files that `paths` stand for: folders are opened up, in sorted order, without hidden files.
+
+    Raises:
+        DataError: a path that does not exist, a folder without files, no path at all.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    files: list[Path] = []
+    for path in map(Path, given):
+        if path == STDIN or path.is_file() or path.is_fifo():
+            files.append(path)
+        elif path.is_dir():
+            inside = [f for f in sorted(path.rglob("*")) if f.is_file() and not _hidden(f.relative_to(path))]
+            if not inside:
+                raise DataError(f"{path}: this folder has no text files in it.")
+            files.extend(inside)
+        else:
+            raise DataError(f"{path}: there is no such file or folder.")
+    if not files:
+        raise DataError("No text was given: name at least one file or folder.")
+    return files
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _read(files: list[Path], format: Format, field: str) -> Iterator[Document]:
+    empty = True
+    for file in files:
+        name = format if format != "auto" else _guess(file)
+        for document in _READERS[name](file, field):
+            empty = False
+            yield document
+    if empty:
+        raise DataError(f"There is no text in {', '.join(map(str, files[:5]))}{' ...' if len(files) > 5 else ''}.")
+
+
+def _guess(file: Path) -> str:
+    name = file.with_suffix("") if file.suffix in (".gz", ".xz") else file
+    return _ENDINGS.get(name.suffix.lower(), "text")
+
+
+def _read_text(file: Path, field: str) -> Iterator[Document]:
+    start, paragraphs = 1, list[str]()
+    for number, line in _lines(file):
+        if line.strip():
+            if not paragraphs:
+                start = number
+            paragraphs.append(line)
+        elif paragraphs:
+            yield Document("\n".join(paragraphs), str(file), start)
+            paragraphs = []
+    if paragraphs:
+        yield Document("\n".join(paragraphs), str(file), start)
+
+
+def _read_file(file: Path, field: str) -> Iterator[Document]:
+    text = "\n".join(line for _, line in _lines(file))
+    if text.strip():
+        yield Document(text, str(file), 1)
+
+
+def _read_jsonl(file: Path, field: str) -> Iterator[Document]:
+    for number, line in _lines(file):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{file}, line {number}: not JSON ({error}). Each line must be one JSON object.") from None
+        if not isinstance(record, dict):
+            raise DataError(
+                f'{file}, line {number}: expected an object such as {{"{field}": "..."}}, got {line[:60]!r}'
+            )
+        if field not in record:
+            raise DataError(f"{file}, line {number}: there is no field {field!r}.{nearest(field, record)}")
+        text = record[field]
+        if not isinstance(text, str | None):
+            raise DataError(f"{file}, line {number}: the field {field!r} holds {str(text)[:60]!r}, which is not text.")
+        yield Document(text or "", str(file), number)
+
+
+def _read_parquet(file: Path, field: str) -> Iterator[Document]:
+    # Imported here: pyarrow takes longer to import than most corpora take to open.
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    if file == STDIN:
+        raise UsageError("Parquet cannot be read from standard input: name a file.")
+    try:
+        with pq.ParquetFile(file) as table:
+            if field not in table.schema_arrow.names:
+                raise DataError(f"{file}: there is no column {field!r}.{nearest(field, table.schema_arrow.names)}")
+            kind = table.schema_arrow.field(field).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+                raise DataError(f"{file}: the column {field!r} holds {kind}, which is not text.")
+            row = 0
+            for batch in table.iter_batches(batch_size=1024, columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    row += 1
+                    yield Document(text or "", str(file), row)
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{file}: not a readable Parquet file ({error}).") from error
+
+
+_READERS = {"text": _read_text, "file": _read_file, "jsonl": _read_jsonl, "parquet": _read_parquet}
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, decoded strictly, without their ends. A byte order mark at the start is dropped."""
+    number, offset = 0, 0
+    with _open(file) as stream:
+        try:
+            for line in stream:
+                number += 1
+                if number == 1:
+                    offset = len(_BOM) if line.startswith(_BOM) else 0
+                    line = line[offset:]  # noqa: PLW2901
+                yield number, line.decode("utf-8").rstrip("\r\n")
+                offset += len(line)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file}, line {number}, byte {offset + error.start}: not UTF-8 text "
+                f"(0x{error.object[error.start]:02x}: {error.reason}). "
+                "Convert the file first, for example with: iconv -f ISO-8859-1 -t UTF-8"
+            ) from None
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{file}: damaged or cut off after line {number} ({error}).") from None
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    if file == STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        if file.suffix == ".gz":
+            stream = cast(BinaryIO, gzip.open(file, "rb"))
+        elif file.suffix == ".xz":
+            stream = cast(BinaryIO, lzma.open(file, "rb"))
+        else:
+            stream = file.open("rb")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be opened ({error.strerror}).") from error
+    with stream:
+        yield stream

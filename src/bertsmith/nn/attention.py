@@ -1,0 +1,72 @@
+"""Multi-head self-attention (Vaswani et al. 2017, §3.2)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertsmith.config import require
+from bertsmith.nn.channels import Sizes
+from bertsmith.nn.linear import Linear
+from bertsmith.nn.masks import AppliedMask
+
+# Shapes in comments: B rows of the batch, Q queries, K keys, N heads, D head size, H = N·D hidden size.
+
+
+class Attention(nn.Module):
+    """softmax(Q Kᵀ / √D + mask) V for each head, heads concatenated and projected.
+
+    Queries and context are separate arguments because some encoders need them apart (XLNet's query stream reads the
+    content stream). Where they are the same tensor, queries, keys and values come from one matrix product.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        num_attention_heads: int
+        dropout: float = 0.1
+
+        def __post_init__(self) -> None:
+            require(self.num_attention_heads > 0, "num_attention_heads", "expected at least 1")
+            require(0 <= self.dropout < 1, "dropout", f"expected 0 <= dropout < 1, got {self.dropout}")
+
+        def build(self, sizes: Sizes) -> "Attention":
+            require(
+                sizes.hidden_size % self.num_attention_heads == 0,
+                "num_attention_heads",
+                f"hidden_size {sizes.hidden_size} is not a multiple of {self.num_attention_heads} heads",
+            )
+            return Attention(sizes.hidden_size, self.num_attention_heads, self.dropout)
+
+    def __init__(self, hidden_size: int, num_attention_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_attention_heads = num_attention_heads
+        self.head_size = hidden_size // num_attention_heads
+        self.dropout = dropout
+        self.query_key_value = Linear(hidden_size, 3 * hidden_size)
+        self.output = Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, context: Tensor, mask: AppliedMask) -> Tensor:
+        """`x` (B, Q, H) attends to `context` (B, K, H) where `mask` allows it; returns (B, Q, H)."""
+        query, key, value = self._heads(x, context)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, mask.bias(x.dtype), dropout)  # (B, N, Q, D)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def probabilities(self, x: Tensor, context: Tensor, mask: AppliedMask) -> Tensor:
+        """How much each query looks at each key, in float32: (B, N, Q, K), rows sum to 1. For looking, not for speed."""
+        query, key, _ = self._heads(x, context)
+        scores = (query @ key.transpose(-1, -2)).float() / self.head_size**0.5
+        bias = mask.bias(torch.float32)
+        return (scores if bias is None else scores + bias).softmax(-1)
+
+    def _heads(self, x: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """Query, key and value, each (B, N, length, D)."""
+        if x is context:
+            parts = self.query_key_value(x).chunk(3, -1)
+        else:
+            weights = self.query_key_value.weight.to(x.dtype).chunk(3)
+            biases = self.query_key_value.bias.to(x.dtype).chunk(3)
+            sources = (x, context, context)
+            parts = [F.linear(s, w, b) for s, w, b in zip(sources, weights, biases, strict=True)]
+        return tuple(p.unflatten(-1, (self.num_attention_heads, self.head_size)).transpose(1, 2) for p in parts)

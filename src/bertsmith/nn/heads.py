@@ -1,0 +1,82 @@
+"""Heads: hidden states to scores. No head computes a loss; objectives and tasks do."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertsmith.config import Part, require
+from bertsmith.nn.encoder import Encoder
+from bertsmith.nn.feed_forward import ACTIVATIONS, Activation
+from bertsmith.nn.linear import LayerNorm, Linear
+
+
+class Head(nn.Module):
+    """What sits on an encoder and scores something."""
+
+    @dataclass(frozen=True)
+    class Config(Part):
+        def build(self, encoder: Encoder.Config) -> "Head":
+            raise NotImplementedError
+
+
+class MaskedLMHead(Head):
+    """Scores over the vocabulary (Devlin et al. 2018, §3.1; google-research/bert `get_masked_lm_output`).
+
+    A dense layer, activation and normalization, then the product with the token vectors plus a bias for each token. The
+    product's matrix *is* the encoder's token table (tied), so it is an argument and not a parameter of the head.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config, kind="masked_lm"):
+        activation: Activation = "gelu"
+
+        def build(self, encoder: Encoder.Config) -> "MaskedLMHead":
+            return MaskedLMHead(
+                encoder.hidden_size, encoder.known_vocab_size, self.activation, encoder.layer_norm_eps
+            )
+
+    def __init__(self, hidden_size: int, vocab_size: int, activation: Activation, layer_norm_eps: float) -> None:
+        super().__init__()
+        self.dense = Linear(hidden_size, hidden_size)
+        self.activation = ACTIVATIONS[activation]
+        self.norm = LayerNorm(hidden_size, layer_norm_eps)
+        self.bias = nn.Parameter(torch.empty(vocab_size))
+
+    def forward(self, hidden: Tensor, token_table: Tensor) -> Tensor:
+        """`hidden` (positions, hidden), `token_table` (vocab, hidden) -> scores (positions, vocab).
+
+        Give only the positions to be predicted: at 15 % of them this is most of a small model's work saved.
+        """
+        x = self.norm(self.activation(self.dense(hidden)))
+        return F.linear(x, token_table.to(x.dtype), self.bias.to(x.dtype))
+
+
+class SequenceHead(Head):
+    """Scores for a whole sequence from its pooled vector: C Wᵀ + b (Devlin et al. 2018, §3.2 and §4.1).
+
+    Next-sentence prediction is this head with 2 scores and no dropout; classification has one score a label, regression
+    has one score.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config, kind="sequence"):
+        num_labels: int
+        dropout: float = 0.1
+
+        def __post_init__(self) -> None:
+            require(self.num_labels > 0, "num_labels", f"expected at least 1, got {self.num_labels}")
+            require(0 <= self.dropout < 1, "dropout", f"expected 0 <= dropout < 1, got {self.dropout}")
+
+        def build(self, encoder: Encoder.Config) -> "SequenceHead":
+            return SequenceHead(encoder.hidden_size, self.num_labels, self.dropout)
+
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = Linear(hidden_size, num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """`pooled` (sequences, hidden) -> (sequences, num_labels)."""
+        return self.classifier(self.dropout(pooled))

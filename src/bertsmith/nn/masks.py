@@ -1,0 +1,108 @@
+"""Attention masks: which position may look at which (plug point 2).
+
+A mask is a type, not a tensor. `allowed` is its definition; `lower` is what the attention kernel receives and must mean
+the same: None where nothing is forbidden (the fastest path), else the boolean tensor. Masks compose with `&`.
+
+The *attention mask* is one of three things that must not be confused: the *padding mask* says which positions hold real
+tokens, the *masking policy* (`bertsmith.data.masking`) says which tokens are hidden from the model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bertsmith.config import Part
+from bertsmith.data import Batch
+
+
+class AttentionMask(Part):
+    """Who may attend to whom."""
+
+    def allowed(self, inputs: Batch) -> Tensor:
+        """True where the query may attend to the key; bool (batch, query, key)."""
+        raise NotImplementedError
+
+    def lower(self, inputs: Batch) -> Tensor | None:
+        """`allowed`, or None where it is known without looking that everything is allowed."""
+        return self.allowed(inputs)
+
+    def __and__(self, other: "AttentionMask") -> "AttentionMask":
+        return Both(left=self, right=other)
+
+
+@dataclass(frozen=True)
+class Full(AttentionMask, kind="full"):
+    """Every position sees every other: BERT is bidirectional (Devlin et al. 2018, §3.1)."""
+
+    def allowed(self, inputs: Batch) -> Tensor:
+        rows, length = inputs["input_ids"].shape
+        return torch.ones(rows, length, length, dtype=torch.bool, device=inputs["input_ids"].device)
+
+    def lower(self, inputs: Batch) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Causal(AttentionMask, kind="causal"):
+    """Each position sees itself and what comes before it: a left-to-right language model."""
+
+    def allowed(self, inputs: Batch) -> Tensor:
+        rows, length = inputs["input_ids"].shape
+        triangle = torch.ones(length, length, dtype=torch.bool, device=inputs["input_ids"].device).tril()
+        return triangle.expand(rows, length, length)
+
+
+@dataclass(frozen=True)
+class SameSequence(AttentionMask, kind="same_sequence"):
+    """Sequences that are packed into one row do not see each other, and nobody sees padding.
+
+    Padding counts as a sequence of its own (number 0), so that its rows of the softmax are never empty.
+    """
+
+    def allowed(self, inputs: Batch) -> Tensor:
+        sequence_ids = inputs["sequence_ids"]
+        return sequence_ids[:, :, None] == sequence_ids[:, None, :]
+
+    def lower(self, inputs: Batch) -> Tensor | None:
+        if inputs.one_sequence_per_row and not inputs.has_padding:
+            return None
+        return self.allowed(inputs)
+
+
+@dataclass(frozen=True)
+class Both(AttentionMask, kind="both"):
+    """Allowed by `left` and by `right`."""
+
+    left: AttentionMask
+    right: AttentionMask
+
+    def allowed(self, inputs: Batch) -> Tensor:
+        return self.left.allowed(inputs) & self.right.allowed(inputs)
+
+    def lower(self, inputs: Batch) -> Tensor | None:
+        left, right = self.left.lower(inputs), self.right.lower(inputs)
+        if left is None or right is None:
+            return right if left is None else left
+        return left & right
+
+
+class AppliedMask:
+    """A mask for one batch. All layers share it, so the tensor is made at most once per encoder pass.
+
+    Blocks receive this object and not a tensor: a block that cannot honour a mask looks at `.mask` and refuses.
+    """
+
+    def __init__(self, mask: AttentionMask, inputs: Batch) -> None:
+        self.mask = mask
+        self._allowed = mask.lower(inputs)
+        self._bias: dict[torch.dtype, Tensor] = {}
+
+    def bias(self, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the attention scores: 0 where allowed, -inf elsewhere; (batch, 1, query, key) or None."""
+        if self._allowed is None:
+            return None
+        if dtype not in self._bias:
+            zeros = torch.zeros(self._allowed.shape, dtype=dtype, device=self._allowed.device)
+            self._bias[dtype] = zeros.masked_fill_(~self._allowed, float("-inf"))[:, None]
+        return self._bias[dtype]

@@ -1,0 +1,64 @@
+"""A model: one encoder, perhaps a pooler, and the heads that sit on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from bertsmith.data import Batch
+from bertsmith.nn.blocks import Streams
+from bertsmith.nn.encoder import Encoder
+from bertsmith.nn.heads import Head
+from bertsmith.nn.initialization import initialize
+from bertsmith.nn.masks import AttentionMask
+from bertsmith.nn.pooling import Pooler
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one pass of the encoder gives to the heads.
+
+    `streams` are the last layer's hidden states by stream name, (rows, length, hidden). `pooled` is one vector a sequence,
+    (sequences, hidden), or None for a model without a pooler.
+    """
+
+    streams: Streams
+    pooled: Tensor | None
+
+    def at(self, positions: Tensor, stream: str = "tokens") -> Tensor:
+        """Hidden states at flat positions (row * length + column): (positions, hidden)."""
+        return self.streams[stream].flatten(0, 1).index_select(0, positions)
+
+
+class Model(nn.Module):
+    """An encoder with its pooler and heads, by name: what is trained, saved and loaded together."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """A whole model. Heads are named by what they were trained for: masked_lm, next_sentence, sequence_label ..."""
+
+        encoder: Encoder.Config
+        pooler: bool = True
+        heads: dict[str, Head.Config] = field(default_factory=dict)
+
+        def build(self) -> "Model":
+            """The model with weights that are not yet set."""
+            return Model(self)
+
+        def initialized(self, seed: int) -> "Model":
+            """The model with its starting weights, a pure function of the configuration and `seed`."""
+            model = self.build()
+            initialize(model, self.encoder.initializer_range, torch.Generator().manual_seed(seed))
+            return model
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = config.encoder.build()
+        self.pooler = Pooler(config.encoder.hidden_size) if config.pooler else None
+        self.heads = nn.ModuleDict({name: head.build(config.encoder) for name, head in config.heads.items()})
+
+    def forward(self, inputs: Batch, masks: Mapping[str, AttentionMask] | None = None) -> Output:
+        streams = self.encoder(inputs, masks)
+        return Output(streams, None if self.pooler is None else self.pooler(streams["tokens"], inputs))

@@ -1,0 +1,48 @@
+"""How a sublayer is added to the stream, and where the normalization stands.
+
+Post-norm and pre-norm are two parts, not a flag: a block asks its residual to run a sublayer and knows no more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from bertsmith.config import Part, require
+from bertsmith.nn.channels import Sizes
+from bertsmith.nn.linear import LayerNorm
+
+
+class Residual(nn.Module):
+    """Run `sublayer` on the stream and add what it says."""
+
+    @dataclass(frozen=True)
+    class Config(Part):
+        def build(self, sizes: Sizes) -> "Residual":
+            raise NotImplementedError
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        raise NotImplementedError
+
+
+class PostNorm(Residual):
+    """`norm(x + dropout(sublayer(x)))`: the 2018 BERT and the 2017 transformer."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Residual.Config, kind="post_norm"):
+        dropout: float = 0.1
+        layer_norm_eps: float = 1e-12
+
+        def __post_init__(self) -> None:
+            require(0 <= self.dropout < 1, "dropout", f"expected 0 <= dropout < 1, got {self.dropout}")
+
+        def build(self, sizes: Sizes) -> "PostNorm":
+            return PostNorm(sizes.hidden_size, self.dropout, self.layer_norm_eps)
+
+    def __init__(self, hidden_size: int, dropout: float, layer_norm_eps: float) -> None:
+        super().__init__()
+        self.norm = LayerNorm(hidden_size, layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.norm(x + self.dropout(sublayer(x)))

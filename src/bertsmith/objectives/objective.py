@@ -1,0 +1,66 @@
+"""What a model is trained to do (plug point: objective).
+
+An objective says which head it needs and what its loss is. Labels always come from the data side, so masked, causal and
+permutation language models share one loss, and a batch already knows how many predictions it holds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from bertsmith.config import Part
+from bertsmith.data import Batch
+from bertsmith.nn import AttentionMask, Head, Model, Output
+
+
+@dataclass(frozen=True)
+class View:
+    """One encoder pass: the attention masks that replace the encoder's own, by stream.
+
+    Objectives with equal views share a pass. BERT's objectives use the encoder as it is, which is the empty view.
+    """
+
+    masks: tuple[tuple[str, AttentionMask], ...] = ()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The result of one objective on one batch.
+
+    `total` is the *sum* of the losses of `count` predictions, so that batches of unequal size can be added exactly: the
+    loss is total / count. `correct` counts right predictions where that means something.
+    """
+
+    total: Tensor
+    count: int
+    correct: Tensor | None = None
+
+
+class Objective(Part):
+    """A training objective. Its name in logs and in checkpoints is its kind."""
+
+    needs_pooler: ClassVar[bool] = False
+    view: View = View()
+    weight: float = 1.0
+
+    def head(self) -> Head.Config:
+        """The head this objective trains."""
+        raise NotImplementedError
+
+    def count(self, inputs: Batch) -> int:
+        """How many predictions this batch holds, known without running the model."""
+        raise NotImplementedError
+
+    def loss(self, model: Model, output: Output, inputs: Batch) -> Loss:
+        """The loss of one pass over one batch."""
+        raise NotImplementedError
+
+
+def measure(model: Model, objectives: Sequence[Objective], inputs: Batch) -> dict[str, Loss]:
+    """Every objective's loss on one batch, by kind: one encoder pass for each distinct view."""
+    passes: Mapping[View, Output] = {
+        view: model(inputs, dict(view.masks)) for view in dict.fromkeys(o.view for o in objectives)
+    }
+    return {o.kind: o.loss(model, passes[o.view], inputs) for o in objectives}

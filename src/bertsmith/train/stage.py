@@ -1,0 +1,92 @@
+"""A recipe: an encoder and the stages it is trained in. Frozen, complete, and written down with every run."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from bertsmith.config import require
+from bertsmith.data import Instances, Masking
+from bertsmith.nn import Encoder, Model, Position
+from bertsmith.objectives import Objective
+from bertsmith.train.optimizers import Optimizer
+from bertsmith.train.schedules import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stretch of training in which nothing changes but the learning rate.
+
+    `length` is in tokens, `batch_size` in sequences a step (all micro-batches together), `steps` in optimizer updates.
+    """
+
+    steps: int
+    length: int
+    batch_size: int
+    instances: Instances
+    objectives: tuple[Objective, ...]
+    optimizer: Optimizer
+    schedule: Schedule
+    masking: Masking | None = None
+    accumulation: int = 1
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.steps > 0, "steps", f"expected at least 1, got {self.steps}")
+        require(self.length >= 8, "length", f"expected at least 8 tokens, got {self.length}")
+        require(self.batch_size > 0, "batch_size", f"expected at least 1, got {self.batch_size}")
+        require(bool(self.objectives), "objectives", "expected at least one")
+        require(self.accumulation > 0, "accumulation", f"expected at least 1, got {self.accumulation}")
+        require(self.clip_norm > 0, "clip_norm", f"expected more than 0, got {self.clip_norm}")
+        require(
+            self.batch_size % self.accumulation == 0,
+            "accumulation",
+            f"batch_size {self.batch_size} is not a multiple of {self.accumulation} micro-batches",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a pretrained model, apart from the text."""
+
+    name: str
+    encoder: Encoder.Config
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        require(bool(self.stages), "stages", "expected at least one")
+        require(self.seed >= 0, "seed", f"expected 0 or more, got {self.seed}")
+        longest = max(stage.length for stage in self.stages)
+        for channel in (c for parts in self.encoder.channels.values() for c in parts):
+            if isinstance(channel, Position.Config):
+                limit = channel.max_position_embeddings
+                require(longest <= limit, "stages", f"length {longest} exceeds max_position_embeddings {limit}")
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Every objective of any stage, once."""
+        return tuple({o.kind: o for stage in self.stages for o in stage.objectives}.values())
+
+    def model(self, vocab_size: int) -> Model.Config:
+        """The model this recipe trains, for a vocabulary of `vocab_size` tokens."""
+        return Model.Config(
+            encoder=replace(self.encoder, vocab_size=vocab_size),
+            pooler=any(objective.needs_pooler for objective in self.objectives),
+            heads={objective.kind: objective.head() for objective in self.objectives},
+        )
+
+
+def precision_dtype(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """The type of the hidden states. "auto" is bfloat16 where the hardware multiplies it natively, else float32."""
+    if precision != "auto":
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
