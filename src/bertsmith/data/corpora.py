@@ -5,8 +5,8 @@
     jsonl     one JSON object a line, the text under one of its keys
     parquet   one document per row, the text in one column
 
-Any of them except Parquet may be compressed (`.gz`, `.xz`). A folder stands for the files in it, in sorted order, and `-`
-for standard input.
+Any of them except Parquet may be compressed (`.gz`, `.xz`). A folder stands for the files in it, in sorted order, and
+`-` for standard input.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -43,8 +43,8 @@ class Document:
 def read_documents(paths: Paths, *, format: Format = "auto", field: str = "text") -> Iterator[Document]:
     """All documents of `paths`, in order, one at a time.
 
-    `auto` goes by each file's name: `.jsonl` and `.parquet` are what they say, everything else is `text`. `field` is the
-    key or column that holds the text in `jsonl` and `parquet`; a null there is an empty document.
+    `auto` goes by each file's name: `.jsonl` and `.parquet` are what they say, everything else is `text`. `field` is
+    the key or column that holds the text in `jsonl` and `parquet`; a null there is an empty document.
 
     Raises:
         UsageError: an unknown format.
@@ -141,8 +141,8 @@ def _read_jsonl(file: Path, field: str) -> Iterator[Document]:
 
 def _read_parquet(file: Path, field: str) -> Iterator[Document]:
     # Imported here: pyarrow takes longer to import than most corpora take to open.
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if file == STDIN:
         raise UsageError("Parquet cannot be read from standard input: name a file.")
@@ -168,38 +168,28 @@ _READERS = {"text": _read_text, "file": _read_file, "jsonl": _read_jsonl, "parqu
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded strictly, without their ends. A byte order mark at the start is dropped."""
     number, offset = 0, 0
-    with _open(file) as stream:
-        try:
+    try:
+        with _open(file) as stream:
             for line in stream:
                 number += 1
-                if number == 1:
-                    offset = len(_BOM) if line.startswith(_BOM) else 0
-                    line = line[offset:]  # noqa: PLW2901
+                if number == 1 and line.startswith(_BOM):
+                    offset = len(_BOM)
+                    line = line[offset:]
                 yield number, line.decode("utf-8").rstrip("\r\n")
                 offset += len(line)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{file}, line {number}, byte {offset + error.start}: not UTF-8 text "
-                f"(0x{error.object[error.start]:02x}: {error.reason}). "
-                "Convert the file first, for example with: iconv -f ISO-8859-1 -t UTF-8"
-            ) from None
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{file}: damaged or cut off after line {number} ({error}).") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file}, line {number}, byte {offset + error.start}: not UTF-8 text "
+            f"(0x{error.object[error.start]:02x}: {error.reason}). "
+            "Convert the file first, for example with: iconv -f ISO-8859-1 -t UTF-8"
+        ) from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        where = f"damaged or cut off after line {number}" if number else "cannot be read"
+        raise DataError(f"{file}: {where} ({error}).") from error
 
 
-@contextmanager
-def _open(file: Path) -> Iterator[BinaryIO]:
+def _open(file: Path) -> AbstractContextManager[BinaryIO]:
     if file == STDIN:
-        yield sys.stdin.buffer
-        return
-    try:
-        if file.suffix == ".gz":
-            stream = cast(BinaryIO, gzip.open(file, "rb"))
-        elif file.suffix == ".xz":
-            stream = cast(BinaryIO, lzma.open(file, "rb"))
-        else:
-            stream = file.open("rb")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be opened ({error.strerror}).") from error
-    with stream:
-        yield stream
+        return nullcontext(sys.stdin.buffer)
+    opener = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix, Path.open)
+    return cast(AbstractContextManager[BinaryIO], opener(file, "rb"))
