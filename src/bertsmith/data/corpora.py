@@ -19,9 +19,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from bertsmith.errors import DataError, UsageError, nearest
+from bertsmith.folders import sha256_of
 
 Format = Literal["auto", "text", "file", "jsonl", "parquet"]
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -38,6 +39,32 @@ class Document:
     text: str
     source: str
     line: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files or folders of text, and how documents stand in them (see `read_documents`)."""
+
+    paths: Paths
+    format: Format = "auto"
+    field: str = "text"
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, in order, one at a time."""
+        return read_documents(self.paths, format=self.format, field=self.field)
+
+    def sources(self) -> list[dict[str, Any]]:
+        """For a manifest: `path`, `bytes` and `sha256` of each file. A stream is gone once read; it has no hash."""
+        found: list[dict[str, Any]] = []
+        for file in files_of(self.paths):
+            size, digest = (file.stat().st_size, sha256_of(file)) if file.is_file() else (None, None)
+            found.append({"path": file.as_posix(), "bytes": size, "sha256": digest})
+        return found
+
+    @property
+    def name(self) -> str:
+        """The files, for a message."""
+        return _name_of(files_of(self.paths))
 
 
 def read_documents(paths: Paths, *, format: Format = "auto", field: str = "text") -> Iterator[Document]:
@@ -79,6 +106,11 @@ def files_of(paths: Paths) -> list[Path]:
     return files
 
 
+def _name_of(files: list[Path]) -> str:
+    """A short list of files, for a message."""
+    return ", ".join(map(str, files[:5])) + (" ..." if len(files) > 5 else "")
+
+
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
@@ -91,7 +123,7 @@ def _read(files: list[Path], format: Format, field: str) -> Iterator[Document]:
             empty = False
             yield document
     if empty:
-        raise DataError(f"There is no text in {', '.join(map(str, files[:5]))}{' ...' if len(files) > 5 else ''}.")
+        raise DataError(f"There is no text in {_name_of(files)}.")
 
 
 def _guess(file: Path) -> str:

@@ -12,15 +12,7 @@ from bertsmith.nn import Attention, AttentionBlock, Encoder, FeedForward, Full, 
 from bertsmith.objectives import MaskedLM, NextSentence
 from bertsmith.train import BertAdamW, Recipe, Stage, WarmupLinear
 
-
-def base() -> Recipe:
-    """12 layers of 768: 110 M parameters with the published vocabulary of 30,522."""
-    return Recipe(name="bert:base", encoder=encoder(768, 12, 12), stages=stages())
-
-
-def large() -> Recipe:
-    """24 layers of 1024: 340 M parameters in the paper's count."""
-    return Recipe(name="bert:large", encoder=encoder(1024, 24, 16), stages=stages())
+__all__ = ["tiny", "mini", "small", "medium", "base", "large"]  # noqa: RUF022 - by size
 
 
 def tiny() -> Recipe:
@@ -41,6 +33,16 @@ def small() -> Recipe:
 def medium() -> Recipe:
     """8 layers of 512."""
     return Recipe(name="bert:medium", encoder=encoder(512, 8, 8), stages=stages())
+
+
+def base() -> Recipe:
+    """12 layers of 768: 110 M parameters with the published vocabulary of 30,522."""
+    return Recipe(name="bert:base", encoder=encoder(768, 12, 12), stages=stages())
+
+
+def large() -> Recipe:
+    """24 layers of 1024: 340 M parameters in the paper's count."""
+    return Recipe(name="bert:large", encoder=encoder(1024, 24, 16), stages=stages())
 
 
 def encoder(hidden_size: int, num_hidden_layers: int, num_attention_heads: int, dropout: float = 0.1) -> Encoder.Config:

@@ -1,7 +1,21 @@
-"""Text: vocabularies, BERT's tokenizer, sentences. Nothing here needs torch."""
+"""Text: vocabularies and how they are learned, BERT's tokenizer, sentences. Nothing here needs torch."""
 
+from bertsmith.text.counts import count_words
 from bertsmith.text.encoding import Encoding
+from bertsmith.text.learner import learn_vocabulary
+from bertsmith.text.sentences import split_sentences
+from bertsmith.text.statistics import TextStatistics, measure
 from bertsmith.text.tokenizer import Tokenizer
 from bertsmith.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
-__all__ = ["SPECIAL_TOKENS", "Encoding", "Tokenizer", "Vocabulary"]
+__all__ = [
+    "SPECIAL_TOKENS",
+    "Encoding",
+    "TextStatistics",
+    "Tokenizer",
+    "Vocabulary",
+    "count_words",
+    "learn_vocabulary",
+    "measure",
+    "split_sentences",
+]

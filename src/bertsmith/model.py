@@ -1,0 +1,74 @@
+"""A loaded model with everything it can do: what `bertsmith.load` returns."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsmith.checkpoints import Checkpoint, load_model
+from bertsmith.embed import Embedder, HiddenStates
+from bertsmith.errors import UsageError
+from bertsmith.tasks import Candidate, Prediction, Predictor, fill
+
+
+class LoadedModel:
+    """An encoder with its tokenizer and heads.
+
+    Every model embeds texts and shows its hidden states; one with a masked-LM head fills masks; a fine-tuned one predicts.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = checkpoint.tokenizer
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The text-to-vector runtime, for streams of texts and truncation counts."""
+        c = self.checkpoint
+        return Embedder(c.model, c.tokenizer, c.pooling, normalize=c.normalize)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The fine-tuned task's runtime, for files of texts and for evaluation."""
+        return Predictor(self.checkpoint)
+
+    def embed(self, texts: str | Sequence[str]) -> np.ndarray:
+        """One vector for each text, float32 (texts, hidden_size); for a single string, (hidden_size,)."""
+        if isinstance(texts, str):
+            return self.embedder.embed([texts]).vectors[0]
+        return self.embedder.embed(texts).vectors
+
+    def hidden_states(self, text: str) -> HiddenStates:
+        """Every layer's state of every word: `.words`, and `.states` float32 (layers + 1, words, hidden_size)."""
+        return self.embedder.hidden_states(text)
+
+    def fill(self, text: str, *, k: int = 5) -> list[Candidate]:
+        """The `k` likeliest tokens for the one `[MASK]` in `text`. For several masks see `fill_all`."""
+        filled = self.fill_all(text, k=k)
+        if len(filled) > 1:
+            raise UsageError(f"There are {len(filled)} masks in {text[:80]!r}: use fill_all, which answers for each.")
+        return filled[0]
+
+    def fill_all(self, text: str, *, k: int = 5) -> list[list[Candidate]]:
+        """For each `[MASK]` in `text`, from left to right, the `k` likeliest tokens."""
+        return fill(self.checkpoint.model, self.tokenizer, text, k=k)
+
+    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[Prediction]:
+        """The fine-tuned head's answer for each text or pair of texts."""
+        return self.predictor.predict(texts)
+
+    def __repr__(self) -> str:
+        config: Any = self.checkpoint.model.config.encoder
+        size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
+        return f"<bertsmith model {self.checkpoint.path}: {size}, {config.vocab_size} tokens>"
+
+
+def load(path: str | Path) -> LoadedModel:
+    """Load a model folder: bertsmith's own, a run folder, or one from Hugging Face or sentence-transformers.
+
+    Raises:
+        CheckpointError: the folder is missing, incomplete, damaged or of an unknown kind.
+    """
+    return LoadedModel(load_model(Path(path)))
