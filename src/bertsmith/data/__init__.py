@@ -1,0 +1,63 @@
+"""Data: from text files to masked, packed batches.
+
+corpora ─► preparation ─► shards ─► instances ─► masking ─► packing ─► loader
+files      tokens, once   on disk   which text   what is    rows of    batches from
+                                    goes with    hidden     a batch    any position
+                                    which text
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bertsmith.data.corpora import Corpus, Document, read_documents
+from bertsmith.data.example import IGNORE_INDEX, Example
+from bertsmith.data.instances import Instances, Plan, Segments, SentencePairs
+from bertsmith.data.masking import Choice, Masking, SingleTokens, WholeWords
+from bertsmith.data.prefetch import prefetched
+from bertsmith.data.preparation import Prepared, prepare
+from bertsmith.data.randomness import KeyedPermutation, generator
+from bertsmith.data.shards import Shards, ShardWriter
+from bertsmith.data.statistics import MaskStatistics
+
+if TYPE_CHECKING:
+    from bertsmith.data.batch import Batch
+    from bertsmith.data.loader import Loader, Position
+    from bertsmith.data.packing import pack, pad
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Batch",
+    "Choice",
+    "Corpus",
+    "Document",
+    "Example",
+    "Instances",
+    "KeyedPermutation",
+    "Loader",
+    "MaskStatistics",
+    "Masking",
+    "Plan",
+    "Position",
+    "Prepared",
+    "Segments",
+    "SentencePairs",
+    "ShardWriter",
+    "Shards",
+    "SingleTokens",
+    "WholeWords",
+    "generator",
+    "pack",
+    "pad",
+    "prefetched",
+    "prepare",
+    "read_documents",
+]
+
+# These import torch, which preparing text does without: its worker processes start in a tenth of the time.
+_WITH_TORCH = {"Batch": "batch", "Loader": "loader", "Position": "loader", "pack": "packing", "pad": "packing"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)

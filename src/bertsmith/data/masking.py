@@ -1,0 +1,134 @@
+"""Masking policies: what is chosen together, times what it becomes. Every policy ends in `labels`.
+
+A masked language model sees a text with some tokens hidden and is asked for the hidden ones. A policy has two halves:
+
+    choice     which positions are to be predicted: single tokens, whole words, ...
+    change     what the encoder sees there: [MASK], a random token, or the token itself (80, 10 and 10 of 100)
+
+Nothing is stored: the mask is drawn when an example is, from a generator that belongs to the example. So the same text
+is hidden differently in each epoch, where the original wrote ten masked copies of the corpus to disk.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bertsmith.config import Part, require
+from bertsmith.data.example import IGNORE_INDEX, Example
+from bertsmith.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class Choice(Part):
+    """Plug point: which positions of a sequence are predicted."""
+
+    @abstractmethod
+    def choose(self, ids: np.ndarray, vocabulary: Vocabulary, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Positions to predict: at most `count` indices into `ids` `(seq,)`, in any order, none of a special token."""
+
+
+@dataclass(frozen=True)
+class SingleTokens(Choice, kind="single_tokens"):
+    """Choose token by token, as the first BERT did.
+
+    Inputs: `input_ids`. Special tokens are never chosen, [UNK] among them: there is nothing to learn from its spelling.
+    Labels: the token's own id.
+    Relations: `WholeWords` chooses all tokens of a word together.
+    Reference: Devlin et al. 2019, section 3.1, task 1.
+    """
+
+    def choose(self, ids: np.ndarray, vocabulary: Vocabulary, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Every set of `count` ordinary tokens is equally likely."""
+        candidates = np.flatnonzero(~vocabulary.is_special[ids])
+        return rng.permutation(candidates)[:count]
+
+
+@dataclass(frozen=True)
+class WholeWords(Choice, kind="whole_words"):
+    """Choose whole words: all tokens of a word are predicted together, or none.
+
+    Inputs: `input_ids`; a word is a token with the `##` tokens behind it. Special tokens are never chosen.
+    Labels: unchanged; each token is still predicted on its own.
+    Relations: `SingleTokens` chooses token by token. The number of tokens chosen is the same or a little smaller.
+    Reference: google-research/bert, README of 31 May 2019 and `create_masked_lm_predictions`.
+    """
+
+    def choose(self, ids: np.ndarray, vocabulary: Vocabulary, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Words in random order, as long as they fit; one that would overflow `count` is passed over."""
+        special = vocabulary.is_special[ids]
+        # A `##` token behind a special one starts a word: truncation can cut the head off a sequence's first word. (The
+        # original would tie it to the last word before the [SEP].)
+        after_special = np.concatenate(([True], special[:-1]))
+        heads = np.flatnonzero(~special & (after_special | ~vocabulary.is_continuation[ids]))
+        ends = np.flatnonzero(np.concatenate((special[1:] | ~vocabulary.is_continuation[ids][1:], [True]))) + 1
+        ends = ends[np.searchsorted(ends, heads, side="right")]
+
+        chosen: list[int] = []
+        for word in rng.permutation(len(heads)).tolist():
+            if len(chosen) >= count:
+                break
+            start, end = int(heads[word]), int(ends[word])
+            if len(chosen) + end - start <= count:
+                chosen.extend(range(start, end))
+        return np.array(chosen, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """A masking policy: predicts `rate` of the tokens that `choice` picks, and hides most of them.
+
+    Inputs: an example with `input_ids`.
+    Labels: the original id at every chosen position, `IGNORE_INDEX` elsewhere.
+    Relations: `rate` counts special tokens in the length, as the original does, though they are never chosen.
+    Reference: Devlin et al. 2019, section 3.1 and appendix A.1; google-research/bert, create_pretraining_data.py.
+    """
+
+    choice: Choice = field(default_factory=SingleTokens)
+    rate: float = 0.15
+    mask_rate: float = 0.8
+    random_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(0 < self.rate <= 1, "rate", f"expected a share above 0 and up to 1, got {self.rate}")
+        require(0 <= self.mask_rate <= 1, "mask_rate", f"expected a share from 0 to 1, got {self.mask_rate}")
+        left = 1 - self.mask_rate
+        require(
+            0 <= self.random_rate <= left + 1e-9,
+            "random_rate",
+            f"expected a share from 0 to 1 - mask_rate = {left:.4g}, got {self.random_rate}",
+        )
+
+    def __call__(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """The example with some tokens hidden and with `labels` `(seq,)` for them. The one given is left as it is."""
+        ids = example.tokens["input_ids"]
+        # Python's round goes to the even neighbour at a half, as in the original; at least one token is predicted.
+        count = max(1, round(len(ids) * self.rate))
+        positions = self.choice.choose(ids, vocabulary, count, rng)
+
+        labels = np.full(len(ids), IGNORE_INDEX, np.int64)
+        labels[positions] = ids[positions]
+        return Example(
+            {**example.tokens, "input_ids": self._hide(ids, positions, vocabulary, rng), "labels": labels},
+            example.targets,
+        )
+
+    def _hide(
+        self, ids: np.ndarray, positions: np.ndarray, vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> np.ndarray:
+        hidden = ids.copy()
+        # One draw per token, also inside a whole word: "##er" may stay where its head is masked, as in the original.
+        # Some tokens are kept or replaced because [MASK] never occurs in the text that the encoder is later used on.
+        fate = rng.random(len(positions))
+        hidden[positions[fate < self.mask_rate]] = vocabulary.mask_id
+        replaced = positions[(fate >= self.mask_rate) & (fate < self.mask_rate + self.random_rate)]
+        hidden[replaced] = _ordinary_tokens(len(replaced), vocabulary, rng)
+        return hidden
+
+
+def _ordinary_tokens(count: int, vocabulary: Vocabulary, rng: np.random.Generator) -> np.ndarray:
+    """Ids drawn uniformly from all but the special tokens. (The original draws from the whole list, [PAD] included.)"""
+    ids = rng.integers(len(vocabulary), size=count)
+    while (special := np.flatnonzero(vocabulary.is_special[ids])).size:
+        ids[special] = rng.integers(len(vocabulary), size=len(special))
+    return ids
