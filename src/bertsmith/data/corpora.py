@@ -133,7 +133,7 @@ def _guess(file: Path) -> str:
 
 def _read_text(file: Path, field: str) -> Iterator[Document]:
     start, paragraphs = 1, list[str]()
-    for number, line in _lines(file):
+    for number, line in numbered_lines(file):
         if line.strip():
             if not paragraphs:
                 start = number
@@ -146,13 +146,13 @@ def _read_text(file: Path, field: str) -> Iterator[Document]:
 
 
 def _read_file(file: Path, field: str) -> Iterator[Document]:
-    text = "\n".join(line for _, line in _lines(file))
+    text = "\n".join(line for _, line in numbered_lines(file))
     if text.strip():
         yield Document(text, str(file), 1)
 
 
 def _read_jsonl(file: Path, field: str) -> Iterator[Document]:
-    for number, line in _lines(file):
+    for number, line in numbered_lines(file):
         if not line.strip():
             continue
         try:
@@ -197,7 +197,7 @@ def _read_parquet(file: Path, field: str) -> Iterator[Document]:
 _READERS = {"text": _read_text, "file": _read_file, "jsonl": _read_jsonl, "parquet": _read_parquet}
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded strictly, without their ends. A byte order mark at the start is dropped."""
     number, offset = 0, 0
     try:
