@@ -18,7 +18,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from bertsmith.errors import ConfigError, nearest
@@ -87,6 +87,24 @@ def override(config: T, assignments: Iterable[str]) -> T:
             value = text
         _assign(data, path.split("."), value, path)
     return from_dict(type(config), data)
+
+
+def differences(one: Any, other: Any) -> list[tuple[str, str, str]]:
+    """Where two configurations differ: (dotted path, value in `one`, value in `other`), "-" where there is none."""
+    flat_one, flat_other = dict(_leaves(to_dict(one))), dict(_leaves(to_dict(other)))
+    return [
+        (path, flat_one.get(path, "-"), flat_other.get(path, "-"))
+        for path in dict.fromkeys([*flat_one, *flat_other])
+        if flat_one.get(path) != flat_other.get(path)
+    ]
+
+
+def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(data, dict | list) and data:
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _leaves(value, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, json.dumps(data)
 
 
 def _assign(data: Any, keys: list[str], value: Any, path: str) -> None:

@@ -1,0 +1,74 @@
+"""The command line: one file a verb. Each parses, makes one library call and prints."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+import typer
+
+from bertsmith.errors import BertsmithError
+
+VERBS = (
+    "demo",
+    "vocab",
+    "prepare",
+    "pretrain",
+    "finetune",
+    "predict",
+    "evaluate",
+    "fill",
+    "embed",
+    "recipes",
+    "models",
+)
+
+app = typer.Typer(
+    name="bertsmith",
+    help="Forge your own BERT: text, vocabulary, pretraining, fine-tuning, vectors.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for verb in VERBS:
+    command: Callable[..., Any] | typer.Typer = getattr(import_module(f"bertsmith.cli.{verb}"), verb)
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=verb)
+    else:
+        app.command(name=verb)(command)
+
+
+@app.callback(invoke_without_command=True)
+def version(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        sys.stdout.write(f"bertsmith {installed('bertsmith')}\n")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except BertsmithError as error:
+        _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        where = f"\nTry: {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+        _complain(error.format_message() + where, 2)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our stdout has gone; there is nobody left to tell
+        raise SystemExit(1) from None
+    else:
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> None:
+    sys.stderr.write(f"bertsmith: {message}\n")
+    raise SystemExit(code)

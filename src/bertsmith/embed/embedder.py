@@ -49,6 +49,7 @@ class Embedder:
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.normalize = normalize
+        self.max_length = min(tokenizer.max_length, model.encoder.config.max_length)
 
     def embed(self, texts: Sequence[str], *, progress: Progress = silent) -> Vectors:
         """One vector for each text.
@@ -67,9 +68,9 @@ class Embedder:
         """Vectors for any number of texts, a chunk at a time, in constant memory."""
         done, remaining = 0, iter(texts)
         while chunk := list(islice(remaining, CHUNK)):
-            encodings = self.tokenizer.encode_batch(chunk, special_tokens=True)
+            encodings = self.tokenizer.encode_batch(chunk, special_tokens=True, max_length=self.max_length)
             vectors = np.empty((len(chunk), self.model.encoder.config.hidden_size), np.float32)
-            for group in _groups([len(e.ids) for e in encodings]):
+            for group in groups_by_length([len(e.ids) for e in encodings]):
                 vectors[group] = self._vectors([encodings[i] for i in group])
                 done += len(group)
                 progress("embedding texts", done, total)
@@ -78,7 +79,7 @@ class Embedder:
     @torch.inference_mode()
     def hidden_states(self, text: str) -> HiddenStates:
         """Every layer's state of every word of `text`."""
-        encoding = self.tokenizer.encode(text, special_tokens=True)
+        encoding = self.tokenizer.encode(text, special_tokens=True, max_length=self.max_length)
         inputs = batch_encodings([encoding], self.tokenizer)
         masks = self.model.encoder.apply_masks(inputs)
         layers = [streams["tokens"][0].float() for streams in self.model.encoder.layers(inputs, masks)]
@@ -109,7 +110,7 @@ def batch_encodings(encodings: Sequence[Encoding], tokenizer: Tokenizer) -> Batc
     return pack(examples, length=max(ROW, longest), pad_id=tokenizer.vocabulary.pad_id)
 
 
-def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
+def groups_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Indices in order of length, in groups of at most `TOKENS` tokens."""
     group: list[int] = []
     tokens = 0

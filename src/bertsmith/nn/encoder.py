@@ -3,6 +3,7 @@
 BERT, and every relative of BERT, is a choice of these parts. This file holds no variant and no flag.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from bertsmith.config import require
 from bertsmith.data import Batch
 from bertsmith.nn.blocks import Block, Masks, Streams
-from bertsmith.nn.channels import Channel, Lookup, Sizes
+from bertsmith.nn.channels import Channel, Lookup, Position, Sizes
 from bertsmith.nn.linear import LayerNorm
 from bertsmith.nn.masks import AppliedMask, AttentionMask, SameSequence
 
@@ -55,6 +56,13 @@ class Encoder(nn.Module):
         @property
         def num_hidden_layers(self) -> int:
             return sum(group.count for group in self.layers)
+
+        @property
+        def max_length(self) -> int:
+            """The longest sequence it can read: as many positions as it has vectors for."""
+            channels = (channel for parts in self.channels.values() for channel in parts)
+            limits = [c.max_position_embeddings for c in channels if isinstance(c, Position.Config)]
+            return min(limits, default=sys.maxsize)
 
         @property
         def known_vocab_size(self) -> int:

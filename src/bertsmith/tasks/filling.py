@@ -32,7 +32,7 @@ def fill(model: Model, tokenizer: Tokenizer, text: str, *, k: int = 5) -> list[l
         raise UsageError("This model has no masked-LM head, so it cannot fill masks. Use one that was pretrained for it.")
     if not 1 <= k <= len(tokenizer.vocabulary):
         raise UsageError(f"k: expected 1 to {len(tokenizer.vocabulary)} (the size of the vocabulary), got {k}")
-    encoding = tokenizer.encode_with_masks(text)
+    encoding = tokenizer.encode_masked(text, max_length=min(tokenizer.max_length, model.encoder.config.max_length))
     places = [i for i, token in enumerate(encoding.ids) if token == tokenizer.vocabulary.mask_id]
     if not places:
         cut = f" The text was cut at {tokenizer.max_length} tokens." if encoding.truncated else ""

@@ -1,7 +1,9 @@
 """Training: recipes and their stages, the loop, optimizers, schedules, runs that can be resumed."""
 
+from bertsmith.train.log import Log, read_log
 from bertsmith.train.loop import Loop, Measure, Step, evaluate
 from bertsmith.train.optimizers import AdamW, BertAdamW, Optimizer
+from bertsmith.train.pretraining import Pretraining, Report
 from bertsmith.train.schedules import Constant, Schedule, WarmupLinear
 from bertsmith.train.stage import Recipe, Stage, precision_dtype
 
@@ -9,14 +11,18 @@ __all__ = [
     "AdamW",
     "BertAdamW",
     "Constant",
+    "Log",
     "Loop",
     "Measure",
     "Optimizer",
+    "Pretraining",
     "Recipe",
+    "Report",
     "Schedule",
     "Stage",
     "Step",
     "WarmupLinear",
     "evaluate",
     "precision_dtype",
+    "read_log",
 ]

@@ -20,8 +20,8 @@ import torch
 
 from bertsmith.checkpoints import load_model, save_model
 from bertsmith.config import from_dict, to_dict
-from bertsmith.data import Batch, Loader, Position, Shards, prefetched
-from bertsmith.errors import CheckpointError, TrainingError, UsageError
+from bertsmith.data import Batch, Loader, Position, Shards, prefetched, read_manifest
+from bertsmith.errors import CheckpointError, UsageError
 from bertsmith.nn import MeanPooling, Model
 from bertsmith.train.log import Log, plain
 from bertsmith.train.loop import Loop, Measure, Step, evaluate
@@ -40,6 +40,11 @@ class Report:
     stage: int
     update: Step
     heldout: dict[str, Measure] | None
+
+    def note(self) -> str:
+        """The losses and the speed of this step, in a few words for a progress bar."""
+        losses = "  ".join(f"{name.replace('_', ' ')} {m.loss:.3f}" for name, m in self.update.measures.items())
+        return f"{losses}  {self.update.tokens / self.update.seconds:,.0f} tokens/s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,7 @@ class Pretraining:
 
         Raises:
             UsageError: `out` holds a run and `resume` is not set, or `resume` finds another recipe or other data there.
-            TrainingError: the data holds nothing to train on, or a loss is not finite.
+            TrainingError: a loss is not finite.
         """
         shards = Shards.load(self.data)
         found = self._open(shards, resume=resume)
@@ -161,13 +166,11 @@ class Pretraining:
 
     def _heldout(self, stage: Stage) -> list[Batch]:
         """The held-out batches of a stage: the same ones every time."""
-        shards = Shards.load(self.data, split="heldout")
-        if not shards.documents:
+        if not read_manifest(self.data)["splits"]["heldout"]["documents"]:
             return []
-        small = replace(stage, batch_size=min(stage.batch_size, self.heldout_sequences), accumulation=1)
-        batches = _loader(shards, small, HELDOUT_SEED).batches(Position(0, 0))
-        drawn = islice(batches, max(1, self.heldout_sequences // small.batch_size))
-        return [batch for batch, position in drawn if position.epoch == 0 or position.index == 0]
+        shards = Shards.load(self.data, split="heldout", thorough=False)
+        batches = _loader(shards, replace(stage, batch_size=64, accumulation=1), HELDOUT_SEED).one_epoch()
+        return list(islice(batches, -(-self.heldout_sequences // 64)))
 
     def _log(self, log: Log, report: Report) -> None:
         update = report.update
@@ -194,14 +197,5 @@ class Pretraining:
 
 
 def _loader(shards: Shards, stage: Stage, seed: int) -> Loader:
-    loader = Loader(
-        shards=shards,
-        instances=stage.instances,
-        masking=stage.masking,
-        length=stage.length,
-        batch_size=stage.batch_size // stage.accumulation,
-        seed=seed,
-    )
-    if not shards.tokens:
-        raise TrainingError("The shards hold no text to train on.")
-    return loader
+    micro_batch = stage.batch_size // stage.accumulation
+    return Loader(shards, stage.instances, stage.masking, length=stage.length, batch_size=micro_batch, seed=seed)

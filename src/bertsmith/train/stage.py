@@ -7,7 +7,7 @@ import torch
 
 from bertsmith.config import require
 from bertsmith.data import Instances, Masking
-from bertsmith.nn import Encoder, Model, Position
+from bertsmith.nn import Encoder, Model
 from bertsmith.objectives import Objective
 from bertsmith.train.optimizers import Optimizer
 from bertsmith.train.schedules import Schedule
@@ -58,11 +58,8 @@ class Recipe:
     def __post_init__(self) -> None:
         require(bool(self.stages), "stages", "expected at least one")
         require(self.seed >= 0, "seed", f"expected 0 or more, got {self.seed}")
-        longest = max(stage.length for stage in self.stages)
-        for channel in (c for parts in self.encoder.channels.values() for c in parts):
-            if isinstance(channel, Position.Config):
-                limit = channel.max_position_embeddings
-                require(longest <= limit, "stages", f"length {longest} exceeds max_position_embeddings {limit}")
+        longest, limit = max(stage.length for stage in self.stages), self.encoder.max_length
+        require(longest <= limit, "stages", f"length {longest} exceeds max_position_embeddings {limit}")
 
     @property
     def steps(self) -> int:

@@ -1,0 +1,75 @@
+"""bertsmith pretrain: a recipe and shards to a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from bertsmith.cli.recipes import Set
+from bertsmith.cli.terminal import Bars, facts, interruptible, talk
+
+
+def pretrain(
+    recipe: Annotated[str, Argument(help="Name of a recipe; `bertsmith recipes list` shows them.")],
+    data: Annotated[Path, Option(help="Folder of shards, from `bertsmith prepare`.")],
+    out: Annotated[Path, Option("-o", "--out", help="Run folder; the model will be in OUT/model.")],
+    start: Annotated[Path | None, Option("--from", help="Model folder to continue from.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the run in OUT, bit for bit.")] = False,
+    set: Set = None,
+    device: Annotated[str, Option(help="cpu, or cuda where there is one.")] = "cpu",
+    save_every: Annotated[int, Option(help="Steps between checkpoints.")] = 500,
+    evaluate_every: Annotated[int, Option(help="Steps between looks at held-out text.")] = 500,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be trained, and stop.")] = False,
+) -> None:
+    """Pretrain an encoder. Ctrl-C or SIGTERM saves the run; --resume continues it.
+
+    Library call: bertsmith.train.Pretraining(...).run()
+    """
+    from bertsmith.config import override
+    from bertsmith.data import Shards
+    from bertsmith.recipes import find
+    from bertsmith.train import Pretraining
+
+    chosen = override(find(recipe), set or [])
+    if dry_run:
+        facts(_plan(chosen, Shards.load(data)))
+        return
+    run = Pretraining(
+        recipe=chosen,
+        data=data,
+        out=out,
+        start=start,
+        device=device,
+        save_every=save_every,
+        evaluate_every=evaluate_every,
+    )
+    steps = run.run(resume=resume)
+    with Bars() as bars, interruptible() as asked:
+        for report in steps:
+            bars("pretraining", report.step, report.steps, report.note())
+            if asked:
+                steps.close()  # saves
+                talk.print(f"Stopped at step {report.step:,} of {report.steps:,}. Go on with: --resume")
+                raise SystemExit(130 if asked[0] == "SIGINT" else 143)
+    facts({"model": out / "model", "log": out / "log.jsonl"})
+
+
+def _plan(recipe, shards) -> dict[str, object]:  # noqa: ANN001
+    import torch
+
+    from bertsmith.train import precision_dtype
+
+    with torch.device("meta"):
+        model = recipe.model(len(shards.vocabulary)).build()
+    first = recipe.stages[0]
+    tokens = sum(stage.steps * stage.batch_size * stage.length for stage in recipe.stages)
+    return {
+        "recipe": recipe.name,
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "vocabulary": f"{len(shards.vocabulary):,} tokens",
+        "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens",
+        "steps": f"{recipe.steps:,} in {len(recipe.stages)} stages",
+        "at most": f"{tokens:,} tokens, {tokens / max(1, shards.tokens):,.1f} times the text",
+        "first stage": f"{first.batch_size} sequences of up to {first.length} tokens a step",
+        "precision": str(precision_dtype(recipe.precision, torch.device("cpu"))).removeprefix("torch."),
+    }

@@ -1,0 +1,89 @@
+"""Files of texts to files of vectors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bertsmith.data import Corpus, read_documents
+from bertsmith.embed.embedder import CHUNK, Embedder
+from bertsmith.errors import DataError, UsageError
+from bertsmith.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Written:
+    """What went into a file: how many texts, the size of their vectors, how many texts were cut."""
+
+    texts: int
+    size: int
+    truncated: int
+
+
+def embed_file(
+    embedder: Embedder,
+    file: Path,
+    out: Path,
+    *,
+    format: str = "auto",
+    field: str = "text",
+    progress: Progress = silent,
+) -> Written:
+    """Write one row a text to the Parquet file `out`: `text`, `vector` (fixed-size list of float32), `truncated`.
+
+    `file` holds one text a line; with format "jsonl" or "parquet" (or such an ending) one a record. Memory stays constant.
+    `out` appears whole or not at all.
+
+    Raises:
+        DataError: `file` cannot be read, or holds no text.
+        UsageError: `out` exists already.
+    """
+    if out.exists():
+        raise UsageError(f"{out}: this already exists. Choose another place, or remove it first.")
+    size = embedder.model.encoder.config.hidden_size
+    schema = pa.schema(
+        [("text", pa.string()), ("vector", pa.list_(pa.float32(), size)), ("truncated", pa.int32())]
+    )
+    temporary = out.with_name(f".{out.name}.partial")
+    texts = truncated = 0
+    try:
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for chunk in _chunks(_texts(file, format, field)):
+                made = embedder.embed(chunk)
+                vectors = pa.FixedSizeListArray.from_arrays(pa.array(made.vectors.reshape(-1)), size)
+                columns = [pa.array(chunk), vectors, pa.array(made.truncated.astype(np.int32))]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+                texts += len(chunk)
+                truncated += int((made.truncated > 0).sum())
+                progress("embedding texts", texts, None)
+        if not texts:
+            raise DataError(f"{file}: there is no text in this file.")
+        temporary.rename(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    progress("embedding texts", texts, texts)
+    return Written(texts, size, truncated)
+
+
+def _texts(file: Path, format: str, field: str) -> Iterator[str]:
+    """One text a line; a record of JSON lines or Parquet is one text, whatever lines are in it."""
+    records = format in ("jsonl", "parquet", "file") or {".jsonl", ".ndjson", ".json", ".parquet"} & set(file.suffixes)
+    documents = read_documents([file], format=format, field=field)  # pyright: ignore[reportArgumentType]
+    if records:
+        return (document.text for document in documents)
+    return chain.from_iterable((line for line in document.text.split("\n") if line.strip()) for document in documents)
+
+
+def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for text in texts:
+        chunk.append(text)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
