@@ -1,0 +1,19 @@
+"""Model folders: one folder that bertsmith, transformers and sentence-transformers all load.
+
+folder.py                 save_model, load_model: start here
+checkpoint.py             what a folder holds, in memory
+description.py            what a folder holds, without loading it
+bertsmith_folder.py       our folders
+huggingface_folder.py     those of transformers and sentence-transformers
+huggingface_config.py     config.json to and from our configuration
+huggingface_names.py      names of tensors, to and from ours
+sentence_transformers.py  modules, pooling
+transforms.py             tables of names that work in both directions
+weights.py                the safetensors file
+source.py                 a folder that was looked at
+"""
+
+from bertsmith.checkpoints.checkpoint import Checkpoint
+from bertsmith.checkpoints.folder import load_model, save_model
+
+__all__ = ["Checkpoint", "load_model", "save_model"]

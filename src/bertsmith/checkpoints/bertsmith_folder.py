@@ -1,0 +1,165 @@
+"""Our own model folders: `bertsmith.json` says what the model is, `integrity.json` that nothing has changed since.
+
+A BERT-shaped model has, in the same folder, all that transformers and sentence-transformers need to load it.
+"""
+
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bertsmith import nn
+from bertsmith.checkpoints import huggingface_names
+from bertsmith.checkpoints.checkpoint import Checkpoint
+from bertsmith.checkpoints.huggingface_config import SEQUENCE_HEADS
+from bertsmith.checkpoints.huggingface_form import obstacle, write_config
+from bertsmith.checkpoints.json_objects import read_object, write_object
+from bertsmith.checkpoints.sentence_transformers import write_sentence_model
+from bertsmith.checkpoints.source import Source, find_weights, most_positions
+from bertsmith.checkpoints.transforms import Rename, Transform
+from bertsmith.checkpoints.weights import FILE_NAME, read_header, write_weights
+from bertsmith.config import from_dict, to_dict
+from bertsmith.errors import CheckpointError, ConfigError
+from bertsmith.text import Tokenizer
+
+DESCRIPTION = "bertsmith.json"
+_FORMAT, _VERSION = "bertsmith-model", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TokenizerMark:
+    """What a model remembers of the tokenizer that it was trained with. `sha256` decides; the rest is for people."""
+
+    sha256: str
+    behaviour: str
+    lower_case: bool
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """The content of `bertsmith.json` besides the free JSON, `task` and `lineage`."""
+
+    format: str
+    version: int
+    model: nn.Model.Config
+    tokenizer: _TokenizerMark
+    pooling: nn.Pooling
+    normalize: bool
+
+
+def look(path: Path) -> Source:
+    """Look at a folder that `write` made and somebody verified.
+
+    Raises:
+        CheckpointError: its parts do not belong together, or a newer version of bertsmith made it.
+    """
+    file = path / DESCRIPTION
+    content = read_object(file)
+    made = (content.get("format"), content.get("version"))
+    if made != (_FORMAT, _VERSION):
+        raise CheckpointError(
+            f"{file}: has the format and version {made!r:.80}; this bertsmith reads {(_FORMAT, _VERSION)}. "
+            "A newer one may read it."
+        )
+    task, lineage = content.pop("task", None), content.pop("lineage", None) or {}
+    try:
+        description = from_dict(_Description, content)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    if not isinstance(task, dict | None) or not isinstance(lineage, dict):
+        raise CheckpointError(f"{file}: task and lineage must be objects.")
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.sha256 != description.tokenizer.sha256:
+        raise CheckpointError(
+            f"{path}: the tokenizer is not the one that the model was trained with: expected sha256 "
+            f"{description.tokenizer.sha256}, found {tokenizer.sha256}. Copy the folder again, whole."
+        )
+    _check_vocabulary(tokenizer, description.model, str(path))
+    weights = find_weights(path, FILE_NAME)
+    stored = read_header(weights)
+    return Source(
+        path=path,
+        format="bertsmith",
+        config=description.model,
+        tokenizer=tokenizer,
+        weights=weights,
+        transforms=_transforms(description.model),
+        names={name: name for name in stored},
+        stored=stored,
+        pooling=description.pooling,
+        normalize=description.normalize,
+        task=task,
+        lineage=lineage,
+    )
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write all files of a model folder into `folder`, which is empty.
+
+    Raises:
+        CheckpointError: the parts of the checkpoint do not belong together, or a weight is not finite.
+    """
+    config = checkpoint.model.config
+    _check_vocabulary(checkpoint.tokenizer, config, "The model is not saved")
+    labels = _labels(checkpoint)
+    tokenizer = copy(checkpoint.tokenizer)
+    tokenizer.max_length = min(tokenizer.max_length, most_positions(config) or tokenizer.max_length)
+    write_weights(checkpoint.model, _transforms(config), folder / FILE_NAME)
+    tokenizer.save(folder)
+    if obstacle(config) is None:
+        pad_id = tokenizer.vocabulary.pad_id
+        write_object(folder / "config.json", write_config(config, labels=labels, pad_token_id=pad_id))
+        write_sentence_model(
+            folder,
+            checkpoint.pooling,
+            normalize=checkpoint.normalize,
+            hidden_size=config.encoder.hidden_size,
+            max_length=tokenizer.max_length,
+        )
+    description = _Description(
+        format=_FORMAT,
+        version=_VERSION,
+        model=config,
+        tokenizer=_TokenizerMark(
+            sha256=tokenizer.sha256,
+            behaviour=tokenizer.behaviour,
+            lower_case=tokenizer.rules.lower_case,
+            tokens=len(tokenizer.vocabulary),
+        ),
+        pooling=checkpoint.pooling,
+        normalize=checkpoint.normalize,
+    )
+    free = {"task": to_dict(checkpoint.task), "lineage": to_dict(checkpoint.lineage)}
+    write_object(folder / DESCRIPTION, to_dict(description) | free)
+
+
+def _transforms(config: nn.Model.Config) -> list[Transform]:
+    """How a model of ours is stored: under Hugging Face's names where it has such a form, else under our own."""
+    if obstacle(config) is None:
+        return huggingface_names.transforms(config)
+    with torch.device("meta"):
+        return [Rename(name, name) for name, _ in config.build().named_parameters()]
+
+
+def _check_vocabulary(tokenizer: Tokenizer, config: nn.Model.Config, where: str) -> None:
+    tokens, rows = len(tokenizer.vocabulary), config.encoder.known_vocab_size
+    if tokens != rows:
+        raise CheckpointError(f"{where}: the tokenizer has {tokens:,} tokens, and the model is made for {rows:,}.")
+
+
+def _labels(checkpoint: Checkpoint) -> tuple[str, ...] | None:
+    """The label names of the sequence head, if it has one and the task names them."""
+    heads = checkpoint.model.config.heads
+    head = next((heads[name] for name in SEQUENCE_HEADS.values() if name in heads), None)
+    labels = (checkpoint.task or {}).get("labels")
+    if not isinstance(head, nn.SequenceHead.Config) or labels is None:
+        return None
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
+        raise CheckpointError(f"The model is not saved: its labels must be different texts, got {list(labels)!r:.120}.")
+    if len(labels) != head.num_labels:
+        raise CheckpointError(
+            f"The model is not saved: its head gives {head.num_labels} scores and the task names {len(labels)} labels."
+        )
+    return tuple(labels)

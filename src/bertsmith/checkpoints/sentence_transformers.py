@@ -1,0 +1,160 @@
+"""The files that make a model folder a sentence-transformers model: which modules run, and how tokens are pooled.
+
+Written in the layout of versions up to 5.3, the one that every reader accepts: sentence-transformers 6.2 converts it,
+and text-embeddings-inference needs its keys. The layout of 5.4 and later is read too. Module types in `modules.json`
+are import paths; here they are names to be recognised, and nothing is imported.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsmith import nn
+from bertsmith.checkpoints.json_objects import read_object, read_objects, write_object
+from bertsmith.errors import CheckpointError, nearest
+
+MODULES = "modules.json"
+_POOLING_FOLDER = "1_Pooling"
+_TRANSFORMER_CONFIG = "sentence_bert_config.json"
+_MODEL_CONFIG = "config_sentence_transformers.json"
+_LAYOUT = "5.3.0"
+
+# The pooling modes by their names of 5.4 and later, and the key of each in the layout before.
+_MODE_KEYS = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+_POOLINGS: dict[str, nn.Pooling] = {"cls": nn.ClsPooling(), "mean": nn.MeanPooling()}
+
+
+@dataclass(frozen=True)
+class SentenceModel:
+    """What a folder says on making one vector of a text.
+
+    `transformer` is the folder with the encoder's files. `max_length` is None where the tokenizer's files say it.
+    """
+
+    transformer: Path
+    pooling: nn.Pooling
+    normalize: bool
+    max_length: int | None
+
+
+def read_sentence_model(folder: Path) -> SentenceModel | None:
+    """What `folder` says, or None where it is no sentence-transformers folder.
+
+    Raises:
+        CheckpointError: it needs a module, a pooling mode or a prompt that is not supported here.
+    """
+    file = folder / MODULES
+    if not file.is_file():
+        return None
+    names, paths = _read_modules(file)
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise CheckpointError(
+            f"{file}: runs {', '.join(names) or 'nothing'}; supported are Transformer, Pooling and perhaps Normalize."
+        )
+    transformer = folder / paths[0]
+    _check_model_config(folder / _MODEL_CONFIG)
+    return SentenceModel(
+        transformer=transformer,
+        pooling=_read_pooling(folder / paths[1] / "config.json"),
+        normalize="Normalize" in names,
+        max_length=_read_max_length(transformer / _TRANSFORMER_CONFIG),
+    )
+
+
+def write_sentence_model(
+    folder: Path, pooling: nn.Pooling, *, normalize: bool, hidden_size: int, max_length: int
+) -> None:
+    """Write the files beside those of the encoder, which lies in `folder` itself.
+
+    Raises:
+        CheckpointError: sentence-transformers has no such pooling.
+    """
+    if pooling not in _POOLINGS.values():
+        raise CheckpointError(
+            f"sentence-transformers has no pooling {pooling.kind!r}.{nearest(pooling.kind, _POOLINGS)}"
+        )
+    modules = [("Transformer", ""), ("Pooling", _POOLING_FOLDER)] + [("Normalize", "2_Normalize")] * normalize
+    types = "sentence_transformers.models"
+    write_object(
+        folder / MODULES,
+        [{"idx": i, "name": str(i), "path": path, "type": f"{types}.{name}"} for i, (name, path) in enumerate(modules)],
+    )
+    for _, path in modules[1:]:
+        (folder / path).mkdir()
+    if normalize:
+        write_object(folder / "2_Normalize" / "config.json", {})  # an empty folder would not survive git or an archive
+    write_object(
+        folder / _POOLING_FOLDER / "config.json",
+        {"word_embedding_dimension": hidden_size}
+        | {key: mode == pooling.kind for mode, key in _MODE_KEYS.items()}
+        | {"include_prompt": True},
+    )
+    write_object(folder / _TRANSFORMER_CONFIG, {"max_seq_length": max_length, "do_lower_case": False})
+    model = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    write_object(folder / _MODEL_CONFIG, {"__version__": {"sentence_transformers": _LAYOUT}} | model)
+
+
+def _read_modules(file: Path) -> tuple[list[str], list[str]]:
+    """Class names and paths of the modules, in the order in which they run."""
+    names, paths = [], []
+    for module in read_objects(file):
+        kind, path = module.get("type"), module.get("path")
+        if not isinstance(kind, str) or not isinstance(path, str):
+            raise CheckpointError(f"{file}: each module needs a type and a path.")
+        if not kind.startswith("sentence_transformers."):
+            raise CheckpointError(f"{file}: {kind!r:.80} is a module with code of its own, which is never run.")
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise CheckpointError(f"{file}: {path!r:.80} lies outside the folder.")
+        names.append(kind.rpartition(".")[2])
+        paths.append(path)
+    return names, paths
+
+
+def _read_pooling(file: Path) -> nn.Pooling:
+    config = read_object(file)
+    if "pooling_mode" in config:
+        mode = config["pooling_mode"]
+        modes = mode if isinstance(mode, list) else [mode]
+    else:
+        modes = [mode for mode, key in _MODE_KEYS.items() if config.get(key) is True] or ["mean"]
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise CheckpointError(f"{file}: pools by {modes!r:.120}; supported is one of {', '.join(_POOLINGS)}.")
+    return _POOLINGS[modes[0]]
+
+
+def _read_max_length(file: Path) -> int | None:
+    """The longest input, if said here; the file also says whether text is lower-cased before it is tokenized."""
+    if not file.is_file():
+        return None
+    config = read_object(file)
+    _expect(file, config, "do_lower_case", (False, None))
+    _expect(file, config, "transformer_task", ("feature-extraction", None))
+    _expect(file, config, "module_output_name", ("token_embeddings", None))
+    length = config.get("max_seq_length")
+    if length is not None and (type(length) is not int or length < 1):
+        raise CheckpointError(f"{file}: max_seq_length is {length!r:.40}; expected a count of tokens.")
+    return length
+
+
+def _check_model_config(file: Path) -> None:
+    """Refuse what would change the vectors: a prompt put before every text, or vectors that are cut."""
+    if not file.is_file():
+        return
+    config = read_object(file)
+    _expect(file, config, "truncate_dim", (None,))
+    _expect(file, config, "model_type", ("SentenceTransformer", None))
+    prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
+    if default is not None and (not isinstance(prompts, dict) or prompts.get(default) != ""):
+        raise CheckpointError(f"{file}: puts the prompt {default!r:.80} before every text, which is not supported.")
+
+
+def _expect(file: Path, config: dict[str, Any], key: str, allowed: tuple[Any, ...]) -> None:
+    if config.get(key) not in allowed:
+        raise CheckpointError(f"{file}: {key} is {config[key]!r:.80}; supported is {allowed[0]!r}.")

@@ -1,0 +1,83 @@
+"""What a model folder holds, known before its weights are read.
+
+Each format has one function that looks at a folder and returns a `Source`: `bertsmith_folder.look` for ours,
+`huggingface_folder.look` for those of transformers and sentence-transformers. A further format is a further
+such function.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertsmith import nn
+from bertsmith.checkpoints.transforms import Transform, stored_shapes
+from bertsmith.checkpoints.weights import Stored, check_shapes, read_weights
+from bertsmith.errors import CheckpointError
+from bertsmith.text import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model folder that was looked at: all of it but the numbers in the weights file.
+
+    `names` gives the name in the weights file of each name that `transforms` use. `remarks` say what the folder does
+    not, and what was assumed instead.
+    """
+
+    path: Path
+    format: str
+    config: nn.Model.Config
+    tokenizer: Tokenizer
+    weights: Path
+    transforms: list[Transform]
+    names: Mapping[str, str]
+    stored: Mapping[str, Stored]
+    pooling: nn.Pooling
+    normalize: bool
+    task: Mapping[str, Any] | None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def skeleton(self) -> nn.Model:
+        """The model without memory for its weights, after checking that the file has exactly the weights it needs.
+
+        Raises:
+            CheckpointError: listing what is missing, unexpected or of a wrong shape.
+        """
+        with torch.device("meta"):
+            model = self.config.build()
+        found = {name: self.stored[in_file] for name, in_file in self.names.items()}
+        check_shapes(self.weights, found, stored_shapes(self.transforms, model))
+        return model
+
+    def read_model(self) -> nn.Model:
+        """The model with its weights, in evaluation mode."""
+        model = self.skeleton().to_empty(device="cpu")
+        read_weights(model, self.transforms, self.weights, self.names)
+        return model.eval()
+
+
+def most_positions(config: nn.Model.Config) -> int | None:
+    """The longest input that the encoder's position channels take; None if it has none."""
+    channels = [channel for parts in config.encoder.channels.values() for channel in parts]
+    return min((c.max_position_embeddings for c in channels if isinstance(c, nn.Position.Config)), default=None)
+
+
+def find_weights(folder: Path, name: str) -> Path:
+    """The weights file in `folder`; an error that says what is there instead, and what to do, if it is not there."""
+    file = folder / name
+    if file.is_file():
+        return file
+    instead = {
+        "model.safetensors.index.json": "its weights are in several files, which is not supported. Save them as one",
+        "pytorch_model.bin": "it has only pytorch_model.bin, a pickle file, which can run code and is never read here. "
+        "Save the model as safetensors with transformers",
+        "tf_model.h5": "it has only TensorFlow's tf_model.h5. Save the model as safetensors with transformers",
+        "flax_model.msgpack": "it has only Flax's flax_model.msgpack. Save the model as safetensors with transformers",
+        "bert_model.ckpt.index": "it is a Google TensorFlow checkpoint, which is not supported yet",
+    }
+    problem = next((text for other, text in instead.items() if (folder / other).exists()), f"it has no {name}")
+    raise CheckpointError(f"{folder}: {problem}.")
