@@ -62,7 +62,9 @@ def test_every_test_on_disk_is_collected() -> None:
     strays = [
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "tests").rglob("*.py")
-        if not path.name.startswith("test_") and path.name != "conftest.py" and "def test_" in path.read_text(encoding="utf-8")
+        if not path.name.startswith("test_")
+        and path.name != "conftest.py"
+        and "def test_" in path.read_text(encoding="utf-8")
     ]
     assert strays == []
 

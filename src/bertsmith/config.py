@@ -172,7 +172,9 @@ def _build_part(wanted: type[Part], data: Any, path: str) -> Any:
     _expect(isinstance(data, Mapping) and "kind" in data, path, 'an object with a "kind"', data)
     kinds = wanted.kinds()
     if data["kind"] not in kinds:
-        raise ConfigError(f"{path}.kind: no part is called {data['kind']!r}.{nearest(str(data['kind']), kinds)}".lstrip("."))
+        raise ConfigError(
+            f"{path}.kind: no part is called {data['kind']!r}.{nearest(str(data['kind']), kinds)}".lstrip(".")
+        )
     part = kinds[data["kind"]]
     return _build_dataclass(part, {key: value for key, value in data.items() if key != "kind"}, path)
 

@@ -34,4 +34,6 @@ def embed(
     if file is not None and out is not None:
         with Bars() as bars:
             written = embed_file(loaded.embedder, file, out, format=format, field=field, progress=bars)
-        talk.print(f"{out}: {written.texts:,} vectors of {written.size}; {written.truncated:,} texts were cut to the model's length")
+        talk.print(
+            f"{out}: {written.texts:,} vectors of {written.size}; {written.truncated:,} texts were cut to the model's length"
+        )

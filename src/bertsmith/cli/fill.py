@@ -28,4 +28,7 @@ def fill(
             json_line({"text": line, "masks": masks})
             continue
         for number, mask in enumerate(filled, start=1):
-            table([f"{line}  (mask {number})" if len(filled) > 1 else line, ""], [(c.token, f"{c.probability:.1%}") for c in mask])
+            table(
+                [f"{line}  (mask {number})" if len(filled) > 1 else line, ""],
+                [(c.token, f"{c.probability:.1%}") for c in mask],
+            )

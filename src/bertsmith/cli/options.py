@@ -9,7 +9,8 @@ Model = Annotated[Path, Option("--model", "-m", help="Model folder: bertsmith's,
 Json = Annotated[bool, Option("--json", help="Print JSON lines.")]
 Texts = Annotated[list[Path], Argument(help="Text files or folders: plain text, JSON lines, Parquet; .gz and .xz too.")]
 TextFormat = Annotated[
-    str, Option("--format", help="How documents stand in the files: auto, text (blank line between), file, jsonl, parquet.")
+    str,
+    Option("--format", help="How documents stand in the files: auto, text (blank line between), file, jsonl, parquet."),
 ]
 Field = Annotated[str, Option(help="The field or column with the text, for JSON lines and Parquet.")]
 Processes = Annotated[int, Option(help="Processes to work with; the result is the same for any number.")]

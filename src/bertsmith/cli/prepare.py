@@ -38,11 +38,13 @@ def prepare(
             processes=processes,
             progress=bars,
         )
-    facts({
-        "folder": made.path,
-        "training": f"{made.train_documents:,} documents, {made.train_tokens:,} tokens",
-        "held out": f"{made.heldout_documents:,} documents, {made.heldout_tokens:,} tokens",
-        "sentences": f"{made.counts.sentences:,}",
-        "fertility": f"{made.counts.fertility:.3f} tokens a word",
-        "[UNK]": f"{made.counts.unknown_rate:.3%} of words",
-    })
+    facts(
+        {
+            "folder": made.path,
+            "training": f"{made.train_documents:,} documents, {made.train_tokens:,} tokens",
+            "held out": f"{made.heldout_documents:,} documents, {made.heldout_tokens:,} tokens",
+            "sentences": f"{made.counts.sentences:,}",
+            "fertility": f"{made.counts.fertility:.3f} tokens a word",
+            "[UNK]": f"{made.counts.unknown_rate:.3%} of words",
+        }
+    )

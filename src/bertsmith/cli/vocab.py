@@ -37,10 +37,12 @@ def vocab(
         )
         learned.tokenizer.save(folder)
     statistics = learned.statistics
-    facts({
-        "folder": out,
-        "tokens": f"{len(learned.tokenizer.vocabulary):,} from {learned.distinct_words:,} distinct words",
-        "measured on": f"{statistics.words:,} words of {'held-out' if learned.heldout else 'the same'} text",
-        "fertility": f"{statistics.fertility:.3f} tokens a word",
-        "[UNK]": f"{statistics.unknown_rate:.3%} of words",
-    })
+    facts(
+        {
+            "folder": out,
+            "tokens": f"{len(learned.tokenizer.vocabulary):,} from {learned.distinct_words:,} distinct words",
+            "measured on": f"{statistics.words:,} words of {'held-out' if learned.heldout else 'the same'} text",
+            "fertility": f"{statistics.fertility:.3f} tokens a word",
+            "[UNK]": f"{statistics.unknown_rate:.3%} of words",
+        }
+    )

@@ -45,9 +45,7 @@ def embed_file(
     if out.exists():
         raise UsageError(f"{out}: this already exists. Choose another place, or remove it first.")
     size = embedder.model.encoder.config.hidden_size
-    schema = pa.schema(
-        [("text", pa.string()), ("vector", pa.list_(pa.float32(), size)), ("truncated", pa.int32())]
-    )
+    schema = pa.schema([("text", pa.string()), ("vector", pa.list_(pa.float32(), size)), ("truncated", pa.int32())])
     temporary = out.with_name(f".{out.name}.partial")
     texts = truncated = 0
     try:

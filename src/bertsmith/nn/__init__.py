@@ -1,15 +1,15 @@
 """The encoder and its parts. Start reading at `encoder.py`; a BERT is assembled in `bertsmith.recipes.bert`.
 
-    channels.py      token, position and segment embeddings
-    masks.py         who may attend to whom
-    attention.py     multi-head self-attention
-    feed_forward.py  the layer after it
-    residuals.py     how both are added to the stream
-    blocks.py        one layer of the encoder
-    encoder.py       channels + blocks + masks
-    pooling.py       one vector for a sequence
-    heads.py         scores: masked LM, next sentence, classification
-    model.py         an encoder with its pooler and heads
+channels.py      token, position and segment embeddings
+masks.py         who may attend to whom
+attention.py     multi-head self-attention
+feed_forward.py  the layer after it
+residuals.py     how both are added to the stream
+blocks.py        one layer of the encoder
+encoder.py       channels + blocks + masks
+pooling.py       one vector for a sequence
+heads.py         scores: masked LM, next sentence, classification
+model.py         an encoder with its pooler and heads
 """
 
 from bertsmith.nn.attention import Attention

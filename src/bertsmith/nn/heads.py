@@ -33,9 +33,7 @@ class MaskedLMHead(Head):
         activation: Activation = "gelu"
 
         def build(self, encoder: Encoder.Config) -> "MaskedLMHead":
-            return MaskedLMHead(
-                encoder.hidden_size, encoder.known_vocab_size, self.activation, encoder.layer_norm_eps
-            )
+            return MaskedLMHead(encoder.hidden_size, encoder.known_vocab_size, self.activation, encoder.layer_norm_eps)
 
     def __init__(self, hidden_size: int, vocab_size: int, activation: Activation, layer_norm_eps: float) -> None:
         super().__init__()

@@ -74,7 +74,9 @@ class Loop:
             broken = [name for name, m in measures.items() if not m.loss < float("inf")]
             if broken or not norm < float("inf"):
                 what = f"the loss of {', '.join(broken)}" if broken else "the gradient"
-                raise TrainingError(f"Step {index + 1}: {what} is not finite. Lower the learning rate or the precision.")
+                raise TrainingError(
+                    f"Step {index + 1}: {what} is not finite. Lower the learning rate or the precision."
+                )
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             yield Step(

@@ -1,10 +1,10 @@
 """Pretraining: a recipe and shards in, a run folder out.
 
-    RUN/
-      run.json       the recipe in full, the data's fingerprint, versions, precision
-      log.jsonl      one line a step or so: losses, rates, tokens, seconds, mask statistics; held-out figures
-      checkpoints/   what a resume needs
-      model/         the finished model: everybody's folder
+RUN/
+  run.json       the recipe in full, the data's fingerprint, versions, precision
+  log.jsonl      one line a step or so: losses, rates, tokens, seconds, mask statistics; held-out figures
+  checkpoints/   what a resume needs
+  model/         the finished model: everybody's folder
 """
 
 import json
@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from bertsmith.checkpoints import load_model, save_model
+from bertsmith.checkpoints import Checkpoint, load_model, save_model
 from bertsmith.config import from_dict, to_dict
 from bertsmith.data import Batch, Loader, Position, Shards, prefetched, read_manifest
 from bertsmith.errors import CheckpointError, UsageError
-from bertsmith.nn import MeanPooling, Model
+from bertsmith.nn import Model
 from bertsmith.train.log import Log, plain
 from bertsmith.train.loop import Loop, Measure, Step, evaluate
 from bertsmith.train.stage import Recipe, Stage, precision_dtype
@@ -104,13 +104,21 @@ class Pretraining:
 
     def _open(self, shards: Shards, *, resume: bool) -> tuple[Path, State] | None:
         """Make the run folder, or find the checkpoint to go on from."""
-        described = {"recipe": to_dict(self.recipe), "data": shards.sha256, "start": None if self.start is None else str(self.start)}
+        described = {
+            "recipe": to_dict(self.recipe),
+            "data": shards.sha256,
+            "start": None if self.start is None else str(self.start),
+        }
         path = self.out / "run.json"
         if not path.is_file():
             if self.out.exists() and any(self.out.iterdir()):
                 raise UsageError(f"{self.out} is not empty and not a run. Choose another folder with -o.")
             self.out.mkdir(parents=True, exist_ok=True)
-            environment = {"bertsmith": version("bertsmith"), "torch": torch.__version__, "python": platform.python_version()}
+            environment = {
+                "bertsmith": version("bertsmith"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            }
             precision = str(precision_dtype(self.recipe.precision, torch.device(self.device))).removeprefix("torch.")
             record = {"kind": "pretraining", **described, "precision": precision, "versions": environment}
             path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -130,12 +138,23 @@ class Pretraining:
         if self.start is not None:
             started = load_model(self.start)
             if started.tokenizer.sha256 != shards.tokenizer.sha256:
-                raise CheckpointError(f"{self.start} and {self.data} have different tokenizers. Prepare the text with the model's.")
+                raise CheckpointError(
+                    f"{self.start} and {self.data} have different tokenizers. Prepare the text with the model's."
+                )
             if started.model.config.encoder != wanted.encoder:
-                raise CheckpointError(f"{self.start} is not shaped like {self.recipe.name}. Compare `bertsmith models show`.")
-            model.load_state_dict({**model.state_dict(), **{
-                name: tensor for name, tensor in started.model.state_dict().items() if name in model.state_dict()
-            }})
+                raise CheckpointError(
+                    f"{self.start} is not shaped like {self.recipe.name}. Compare `bertsmith models show`."
+                )
+            model.load_state_dict(
+                {
+                    **model.state_dict(),
+                    **{
+                        name: tensor
+                        for name, tensor in started.model.state_dict().items()
+                        if name in model.state_dict()
+                    },
+                }
+            )
         device = torch.device(self.device)
         model.encoder.stream_dtype = precision_dtype(self.recipe.precision, device)
         return model.to(device)
@@ -175,25 +194,25 @@ class Pretraining:
     def _log(self, log: Log, report: Report) -> None:
         update = report.update
         if report.step % self.log_every == 0 or report.step in (1, report.steps):
-            log.write({
-                "step": report.step,
-                "stage": report.stage,
-                "train": plain(update.measures),
-                "learning_rate": update.learning_rate,
-                "gradient_norm": update.gradient_norm,
-                "tokens": update.tokens,
-                "seconds": round(update.seconds, 4),
-                "masking": update.statistics.rates(),
-            })
+            log.write(
+                {
+                    "step": report.step,
+                    "stage": report.stage,
+                    "train": plain(update.measures),
+                    "learning_rate": update.learning_rate,
+                    "gradient_norm": update.gradient_norm,
+                    "tokens": update.tokens,
+                    "seconds": round(update.seconds, 4),
+                    "masking": update.statistics.rates(),
+                }
+            )
         if report.heldout is not None:
             log.write({"step": report.step, "stage": report.stage, "heldout": plain(report.heldout)})
 
     def _save_model(self, model: Model, shards: Shards) -> None:
         lineage = {"recipe": to_dict(self.recipe), "shards": shards.sha256, "tokenizer": shards.tokenizer.sha256}
-        model.to("cpu")
-        save_model(
-            self.out / "model", model, shards.tokenizer, pooling=MeanPooling(), lineage=lineage, replace=True
-        )
+        checkpoint = Checkpoint(model=model.to("cpu"), tokenizer=shards.tokenizer, lineage=lineage)
+        save_model(self.out / "model", checkpoint, replace=True)
 
 
 def _loader(shards: Shards, stage: Stage, seed: int) -> Loader:

@@ -43,7 +43,9 @@ def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Opt
         if isinstance(value, Tensor)
     }
     with publish(folder, replace=True) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors"
+        )
         save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
     for old in saved_states(run)[:-KEEP]:
