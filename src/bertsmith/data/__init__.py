@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from bertsmith.data.corpora import Corpus, Document, read_documents
 from bertsmith.data.example import IGNORE_INDEX, Example
 from bertsmith.data.instances import Instances, Plan, Segments, SentencePairs
+from bertsmith.data.learning import LearnedTokenizer, learn_tokenizer
 from bertsmith.data.masking import Choice, Masking, SingleTokens, WholeWords
 from bertsmith.data.prefetch import prefetched
 from bertsmith.data.preparation import Prepared, prepare
 from bertsmith.data.randomness import KeyedPermutation, generator
-from bertsmith.data.shards import Shards, ShardWriter
+from bertsmith.data.shards import Shards, ShardWriter, read_manifest
 from bertsmith.data.statistics import MaskStatistics
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "Example",
     "Instances",
     "KeyedPermutation",
+    "LearnedTokenizer",
     "Loader",
     "MaskStatistics",
     "Masking",
@@ -46,11 +48,13 @@ __all__ = [
     "SingleTokens",
     "WholeWords",
     "generator",
+    "learn_tokenizer",
     "pack",
     "pad",
     "prefetched",
     "prepare",
     "read_documents",
+    "read_manifest",
 ]
 
 # These import torch, which preparing text does without: its worker processes start in a tenth of the time.

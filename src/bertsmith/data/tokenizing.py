@@ -25,7 +25,7 @@ class Counts:
     sentences: int = 0
     tokens: int = 0
     words: int = 0
-    unknown_tokens: int = 0
+    unknown_words: int = 0
     empty_documents: int = 0
     empty_sentences: int = 0
     single_sentence_documents: int = 0
@@ -44,8 +44,8 @@ class Counts:
 
     @property
     def unknown_rate(self) -> float:
-        """Share of [UNK] among the tokens."""
-        return self.unknown_tokens / max(1, self.tokens)
+        """Share of words that became [UNK]."""
+        return self.unknown_words / max(1, self.words)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _tokenize_document(
     counts.sentences += sentences
     counts.tokens += len(tokens)
     counts.words += int((~tokenizer.vocabulary.is_continuation[tokens]).sum())
-    counts.unknown_tokens += int((tokens == tokenizer.vocabulary.unk_id).sum())
+    counts.unknown_words += int((tokens == tokenizer.vocabulary.unk_id).sum())
     counts.single_sentence_documents += sentences == 1
     counts.longest_sentence = max(counts.longest_sentence, int(lengths.max()))
     # Paragraph starts in kept sentences: how many were kept before each paragraph.
