@@ -6,6 +6,7 @@ figure 2). A channel is a module `forward(inputs) -> (batch, seq, hidden)`; its 
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from bertsmith.config import Part, require
@@ -50,7 +51,7 @@ class Lookup(Channel):
     def __init__(self, field: str, size: int, hidden_size: int) -> None:
         super().__init__()
         self.field = field
-        self.table = nn.Embedding(size, hidden_size)
+        self.table = _table(size, hidden_size)
 
     def forward(self, inputs: Batch) -> Tensor:
         return self.table(inputs[self.field])
@@ -71,7 +72,12 @@ class Position(Channel):
 
     def __init__(self, max_position_embeddings: int, hidden_size: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(max_position_embeddings, hidden_size)
+        self.table = _table(max_position_embeddings, hidden_size)
 
     def forward(self, inputs: Batch) -> Tensor:
         return self.table(inputs["position_ids"])
+
+
+def _table(size: int, hidden_size: int) -> nn.Embedding:
+    """A table whose vectors are not yet set. The constructor of `nn.Embedding` would draw from the global generator."""
+    return nn.Embedding.from_pretrained(torch.empty(size, hidden_size), freeze=False)
