@@ -6,6 +6,7 @@ description.py            what a folder holds, without loading it
 bertsmith_folder.py       our folders
 huggingface_folder.py     those of transformers and sentence-transformers
 huggingface_config.py     config.json to and from our configuration
+huggingface_form.py       whether a model of ours has a config.json, and which
 huggingface_names.py      names of tensors, to and from ours
 sentence_transformers.py  modules, pooling
 transforms.py             tables of names that work in both directions
@@ -14,6 +15,7 @@ source.py                 a folder that was looked at
 """
 
 from bertsmith.checkpoints.checkpoint import Checkpoint
+from bertsmith.checkpoints.description import describe, find_models
 from bertsmith.checkpoints.folder import load_model, save_model
 
-__all__ = ["Checkpoint", "load_model", "save_model"]
+__all__ = ["Checkpoint", "describe", "find_models", "load_model", "save_model"]

@@ -105,7 +105,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     _check_vocabulary(checkpoint.tokenizer, config, "The model is not saved")
     labels = _labels(checkpoint)
     tokenizer = copy(checkpoint.tokenizer)
-    tokenizer.max_length = min(tokenizer.max_length, most_positions(config) or tokenizer.max_length)
+    tokenizer.max_length = min(tokenizer.max_length, most_positions(config.encoder) or tokenizer.max_length)
     write_weights(checkpoint.model, _transforms(config), folder / FILE_NAME)
     tokenizer.save(folder)
     if obstacle(config) is None:

@@ -49,7 +49,7 @@ def look(path: Path) -> Source:
     names = _without_tied(weights, names, stored)
     config = _model_config(bert, names, config_file)
     tokenizer = _read_tokenizer(folder, bert)
-    lengths = (most_positions(config), sentence_model and sentence_model.max_length)
+    lengths = (most_positions(config.encoder), sentence_model and sentence_model.max_length)
     tokenizer.max_length = min(tokenizer.max_length, *(length for length in lengths if length))
     source = Source(
         path=path,

@@ -60,9 +60,9 @@ class Source:
         return model.eval()
 
 
-def most_positions(config: nn.Model.Config) -> int | None:
+def most_positions(encoder: nn.Encoder.Config) -> int | None:
     """The longest input that the encoder's position channels take; None if it has none."""
-    channels = [channel for parts in config.encoder.channels.values() for channel in parts]
+    channels = [channel for parts in encoder.channels.values() for channel in parts]
     return min((c.max_position_embeddings for c in channels if isinstance(c, nn.Position.Config)), default=None)
 
 
