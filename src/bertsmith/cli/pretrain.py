@@ -26,14 +26,10 @@ def pretrain(
     Library call: bertsmith.train.Pretraining(...).run()
     """
     from bertsmith.config import override
-    from bertsmith.data import Shards
     from bertsmith.recipes import find
     from bertsmith.train import Pretraining
 
     chosen = override(find(recipe), set or [])
-    if dry_run:
-        facts(_plan(chosen, Shards.load(data)))
-        return
     run = Pretraining(
         recipe=chosen,
         data=data,
@@ -43,6 +39,9 @@ def pretrain(
         save_every=save_every,
         evaluate_every=evaluate_every,
     )
+    if dry_run:
+        facts(run.plan())
+        return
     steps = run.run(resume=resume)
     with Bars() as bars, interruptible() as asked:
         for report in steps:
@@ -52,24 +51,3 @@ def pretrain(
                 talk.print(f"Stopped at step {report.step:,} of {report.steps:,}. Go on with: --resume")
                 raise SystemExit(130 if asked[0] == "SIGINT" else 143)
     facts({"model": out / "model", "log": out / "log.jsonl"})
-
-
-def _plan(recipe, shards) -> dict[str, object]:  # noqa: ANN001
-    import torch
-
-    from bertsmith.train import precision_dtype
-
-    with torch.device("meta"):
-        model = recipe.model(len(shards.vocabulary)).build()
-    first = recipe.stages[0]
-    tokens = sum(stage.steps * stage.batch_size * stage.length for stage in recipe.stages)
-    return {
-        "recipe": recipe.name,
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "vocabulary": f"{len(shards.vocabulary):,} tokens",
-        "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens",
-        "steps": f"{recipe.steps:,} in {len(recipe.stages)} stages",
-        "at most": f"{tokens:,} tokens, {tokens / max(1, shards.tokens):,.1f} times the text",
-        "first stage": f"{first.batch_size} sequences of up to {first.length} tokens a step",
-        "precision": str(precision_dtype(recipe.precision, torch.device("cpu"))).removeprefix("torch."),
-    }

@@ -90,7 +90,8 @@ class Pretraining:
                 state = State(state.step, index, 0, Position(state.position.epoch + 1, 0))
                 if stage.optimizer != self.recipe.stages[index - 1].optimizer:
                     optimizer = stage.optimizer.build(model)
-            for report, state in self._stage(stage, state, model, optimizer, shards):
+            for report, reached in self._stage(stage, state, model, optimizer, shards):
+                state = reached
                 self._log(log, report)
                 if report.step % self.save_every == 0 and report.step < self.recipe.steps:
                     save_state(self.out, state, model, optimizer)
@@ -101,6 +102,24 @@ class Pretraining:
                     raise
         save_state(self.out, state, model, optimizer)
         self._save_model(model, shards)
+
+    def plan(self) -> dict[str, str]:
+        """What this run would train, on what, and how; nothing is written."""
+        shards = Shards.load(self.data, thorough=False)
+        with torch.device("meta"):
+            model = self.recipe.model(len(shards.vocabulary)).build()
+        stages = [f"{s.steps:,} x {s.batch_size} sequences of up to {s.length} tokens" for s in self.recipe.stages]
+        tokens = sum(stage.steps * stage.batch_size * stage.length for stage in self.recipe.stages)
+        precision = precision_dtype(self.recipe.precision, torch.device(self.device))
+        return {
+            "recipe": self.recipe.name,
+            "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+            "vocabulary": f"{len(shards.vocabulary):,} tokens",
+            "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens",
+            "steps": ", then ".join(stages),
+            "at most": f"{tokens:,} tokens, {tokens / max(1, shards.tokens):,.1f} times the text",
+            "precision": str(precision).removeprefix("torch."),
+        }
 
     def _open(self, shards: Shards, *, resume: bool) -> tuple[Path, State] | None:
         """Make the run folder, or find the checkpoint to go on from."""

@@ -1,0 +1,133 @@
+"""Losses against the paper's formulas, worked by hand, and the sums that make accumulation exact."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bertsmith.data import Example, pack
+from bertsmith.nn import Causal, Encoder, Full, Layers, Lookup, Model, Position
+from bertsmith.nn.attention import Attention
+from bertsmith.nn.blocks import AttentionBlock
+from bertsmith.nn.feed_forward import FeedForward
+from bertsmith.objectives import MaskedLM, NextSentence, Objective, SequenceLabel, SequenceScore, View, measure
+
+
+def encoder(vocab_size: int = 37) -> Encoder.Config:
+    block = AttentionBlock.Config(
+        attention=Attention.Config(num_attention_heads=2, dropout=0.0),
+        feed_forward=FeedForward.Config(intermediate_size=20),
+    )
+    return Encoder.Config(
+        hidden_size=12,
+        channels={"tokens": (Lookup.Config(field="input_ids"), Position.Config(max_position_embeddings=9))},
+        layers=(Layers(count=1, block=block),),
+        masks={"tokens": Full()},
+        vocab_size=vocab_size,
+        embedding_dropout=0.0,
+    )
+
+
+def model(*objectives: Objective, vocab_size: int = 37) -> Model:
+    heads = {o.kind: o.head() for o in objectives}
+    return Model.Config(encoder=encoder(vocab_size), heads=heads).initialized(3).eval()
+
+
+def example(ids: list[int], labels: dict[int, int] | None = None, **targets: float) -> Example:
+    ids_array = np.array(ids)
+    tokens = {"input_ids": ids_array, "token_type_ids": np.zeros_like(ids_array)}
+    if labels is not None:
+        chosen = np.full_like(ids_array, -100)
+        for place, label in labels.items():
+            chosen[place] = label
+        tokens["labels"] = chosen
+    return Example(tokens, targets)
+
+
+def test_the_losses_are_the_papers_worked_by_hand() -> None:
+    """L = L1 + L2 (Devlin et al. 2018, §A.2), with scores that a person can follow.
+
+    All weights of both heads are set to zero but the biases, so the masked-LM scores are the vocabulary biases for
+    every position, and the next-sentence scores the two biases of its classifier. With three tokens of bias log 1,
+    log 2, log 5 their probabilities are 1/8, 2/8 and 5/8; with biases log 3 and log 1 the labels have 3/4 and 1/4.
+    """
+    objectives = (MaskedLM(), NextSentence())
+    hand = model(*objectives, vocab_size=3)
+    with torch.no_grad():
+        for parameter in hand.heads.parameters():
+            parameter.zero_()
+        hand.heads["masked_lm"].bias.copy_(torch.tensor([1.0, 2.0, 5.0]).log())
+        hand.heads["next_sentence"].classifier.bias.copy_(torch.tensor([3.0, 1.0]).log())
+    batch = pack(
+        [
+            example([0, 1, 2, 1], {1: 0, 3: 2}, next_sentence_label=0),
+            example([2, 0, 1], {2: 1}, next_sentence_label=1),
+        ],
+        length=9,
+        pad_id=0,
+    )
+    losses = measure(hand, objectives, batch)
+    first = -(math.log(1 / 8) + math.log(5 / 8) + math.log(2 / 8)) / 3
+    second = -(math.log(3 / 4) + math.log(1 / 4)) / 2
+    masked, following = losses["masked_lm"], losses["next_sentence"]
+    assert (masked.count, following.count) == (3, 2)
+    assert masked.total.item() / masked.count == pytest.approx(first, abs=1e-6)
+    assert following.total.item() / following.count == pytest.approx(second, abs=1e-6)
+    assert masked.correct is not None and masked.correct.item() == 1  # only the label 2 has the largest bias
+    assert following.correct is not None and following.correct.item() == 1
+
+
+def test_a_batch_is_the_sum_of_its_sequences() -> None:
+    """Packed together or alone: the totals and counts add up, so micro-batches can."""
+    objectives = (MaskedLM(), NextSentence())
+    one = example([5, 9, 4, 30, 2], {1: 9, 3: 7}, next_sentence_label=1)
+    two = example([5, 11, 36], {2: 8}, next_sentence_label=0)
+    trained = model(*objectives)
+    together = measure(trained, objectives, pack([one, two], length=9, pad_id=0))
+    apart = [measure(trained, objectives, pack([e], length=9, pad_id=0)) for e in (one, two)]
+    for name, loss in together.items():
+        assert loss.count == sum(a[name].count for a in apart)
+        assert loss.total.item() == pytest.approx(sum(a[name].total.item() for a in apart), rel=1e-5)
+
+
+def test_labels_that_are_ignored_do_not_move_the_loss() -> None:
+    trained = model(MaskedLM())
+    batch = pack([example([5, 9, 4, 30, 2], {1: 9})], length=9, pad_id=0)
+    before = measure(trained, [MaskedLM()], batch)["masked_lm"]
+    assert before.count == 1
+    scores = trained.heads["masked_lm"](trained(batch).at(torch.tensor([1])), trained.encoder.token_table.weight)
+    assert before.total.item() == pytest.approx(-scores.log_softmax(-1)[0, 9].item(), rel=1e-6)
+
+
+def test_sequence_objectives() -> None:
+    label, score = SequenceLabel(num_labels=3, dropout=0.0), SequenceScore(dropout=0.0)
+    batch = pack([example([5, 9], label=2), example([5, 7, 1], label=0)], length=9, pad_id=0)
+    classified = model(label)
+    scores = classified.heads["sequence_label"](classified(batch).pooled)
+    expected = -scores.log_softmax(-1)[[0, 1], [2, 0]].sum().item()
+    assert measure(classified, [label], batch)["sequence_label"].total.item() == pytest.approx(expected, rel=1e-6)
+    scored = model(score)
+    batch = pack([example([5, 9], label=2.5), example([5, 7, 1], label=-1.0)], length=9, pad_id=0)
+    values = scored.heads["sequence_score"](scored(batch).pooled)[:, 0]
+    expected = ((values - torch.tensor([2.5, -1.0])) ** 2).sum().item()
+    assert measure(scored, [score], batch)["sequence_score"].total.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_objectives_with_another_view_get_a_pass_of_their_own() -> None:
+    """A causal view must not see what comes later; the bidirectional one in the same step must."""
+    causal = MaskedLM(view=View(masks=(("tokens", Causal()),)))
+    trained = model(causal)
+
+    def loss(objective: MaskedLM, last: int) -> float:
+        batch = pack([example([5, 9, 4, last], {1: 9})], length=9, pad_id=0)
+        return measure(trained, [objective], batch)["masked_lm"].total.item()
+
+    assert loss(causal, 30) == loss(causal, 31)
+    assert loss(MaskedLM(), 30) != loss(MaskedLM(), 31)
+
+
+def test_a_model_without_a_pooler_says_so() -> None:
+    bare = Model.Config(encoder=encoder(), pooler=False, heads={"next_sentence": NextSentence().head()}).initialized(0)
+    with pytest.raises(ValueError, match="no pooler"):
+        measure(bare, [NextSentence()], pack([example([5, 9], next_sentence_label=0)], length=9, pad_id=0))

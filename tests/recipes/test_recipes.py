@@ -1,0 +1,66 @@
+"""Every recipe, found by looking: complete, shrinkable, and of the published size."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertsmith import recipes
+from bertsmith.config import from_dict, to_dict
+from bertsmith.data import Shards
+from bertsmith.errors import UsageError
+from bertsmith.recipes import bert
+from bertsmith.train import Pretraining, Recipe
+
+
+def shrunk(recipe: Recipe) -> Recipe:
+    """The same parts with small numbers, so that any recipe takes a second."""
+    stages = tuple(replace(s, steps=2, length=min(s.length, 24), batch_size=2, accumulation=1) for s in recipe.stages)
+    groups = tuple(replace(group, count=1) for group in recipe.encoder.layers)
+    return replace(recipe, encoder=replace(recipe.encoder, hidden_size=48, layers=groups), stages=stages)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_survives_being_written_down(name: str) -> None:
+    recipe = recipes.find(name)
+    assert recipe.name == name
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_builds_and_trains(name: str, shard_folder: Path, tmp_path: Path) -> None:
+    run = Pretraining(recipe=shrunk(recipes.find(name)), data=shard_folder, out=tmp_path / "run", heldout_sequences=8)
+    reports = list(run.run())
+    assert reports[-1].step == sum(stage.steps for stage in run.recipe.stages)
+    assert all(m.loss < 20 for r in reports for m in r.update.measures.values())
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+# google-research/bert README (11 March 2020) gives the sizes in millions for the vocabulary of 30,522, pooler included.
+PUBLISHED = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "medium": 41.7, "base": 110.1, "large": 340}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_the_published_sizes(size: str) -> None:
+    with torch.device("meta"):
+        model = getattr(bert, size)().model(30_522).build()
+    # The published count of the larger two includes the masked-LM head of 0.6 and 1.1 million, and rounds.
+    encoder = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.heads.parameters())
+    assert encoder / 1e6 == pytest.approx(PUBLISHED[size], rel=0.016)
+
+
+def test_base_is_exactly_the_released_model() -> None:
+    """109,482,240 is the size of the released bert-base-uncased with its pooler, as transformers counts it."""
+    with torch.device("meta"):
+        model = bert.base().model(30_522).build()
+    assert sum(p.numel() for n, p in model.named_parameters() if not n.startswith("heads")) == 109_482_240
+
+
+def test_an_unknown_name_is_an_error_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no recipe called 'bert:bas'\. Did you mean 'bert:base'\?"):
+        recipes.find("bert:bas")
+
+
+def test_shards_fit_the_recipe(shard_folder: Path) -> None:
+    assert len(Shards.load(shard_folder).vocabulary) == 150

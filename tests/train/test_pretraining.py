@@ -1,0 +1,184 @@
+"""Runs: 10 steps are 5 + 5, bit for bit, whatever interrupts them; and a run folder guards what it holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bertsmith.checkpoints import load_model
+from bertsmith.config import override, to_dict
+from bertsmith.errors import CheckpointError, ConfigError, UsageError
+from bertsmith.train import Pretraining, Recipe, read_log
+from bertsmith.train.state import newest_state, saved_states
+
+
+def pretraining(recipe: Recipe, data: Path, out: Path, **changes: int | Path) -> Pretraining:
+    settings = {"log_every": 1, "evaluate_every": 4, "save_every": 3, "heldout_sequences": 8} | changes
+    return Pretraining(recipe=recipe, data=data, out=out, **settings)  # pyright: ignore[reportArgumentType]
+
+
+def train(run: Pretraining, *, until: int | None = None, resume: bool = False) -> None:
+    steps = run.run(resume=resume)
+    for report in steps:
+        if report.step == until:
+            steps.close()
+            return
+
+
+def result(out: Path) -> tuple[bytes, list[dict]]:
+    """The weights, and the log without the clock."""
+    log = [{key: value for key, value in record.items() if key != "seconds"} for record in read_log(out)]
+    return (out / "model" / "model.safetensors").read_bytes(), log
+
+
+@pytest.fixture(scope="module")
+def straight(small_recipe: Recipe, shard_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ten steps in one go."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    train(pretraining(small_recipe, shard_folder, out))
+    return out
+
+
+@pytest.mark.parametrize("stops", [(5,), (1,), (7,), (9,), (2, 5, 8)], ids=str)
+def test_ten_steps_are_five_and_five(
+    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    """Stopped anywhere, also where one stage ends, and more than once: the same weights and the same log."""
+    run = pretraining(small_recipe, shard_folder, tmp_path / "run")
+    for stop in stops:
+        train(run, until=stop, resume=True)
+        found = newest_state(run.out)
+        assert found is not None and found[1].step == stop
+    train(run, resume=True)
+    assert result(run.out) == result(straight)
+
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+import torch
+from bertsmith.config import from_dict
+from bertsmith.train import Pretraining, Recipe
+torch.set_num_threads(1)
+recipe = from_dict(Recipe, json.loads(sys.argv[1]))
+run = Pretraining(recipe=recipe, data=Path(sys.argv[2]), out=Path(sys.argv[3]), log_every=1, evaluate_every=4,
+                  save_every=1, heldout_sequences=8)
+for report in run.run(resume=True):
+    print(report.step, flush=True)
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed(
+    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at growing delays, on one and the same run: never a torn checkpoint, never one older than announced."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", CHILD, json.dumps(to_dict(small_recipe)), str(shard_folder), str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    announced = 0
+    for delay in (0.0, 0.011, 0.023, 0.037):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            assert line, "the run ended before it could be killed"
+            announced = int(line)
+            time.sleep(delay)
+            child.send_signal(signal.SIGKILL)
+            announced = max([announced, *map(int, child.stdout.read().split())])
+        found = newest_state(out)
+        # Each step is saved before it is announced only after the one before: at most the last may be missing.
+        assert (found[1].step if found else 0) >= announced - 1
+    train(pretraining(small_recipe, shard_folder, out), resume=True)
+    assert result(out) == result(straight)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path
+) -> None:
+    run = pretraining(small_recipe, shard_folder, tmp_path / "run")
+    train(run, until=8, resume=True)
+    older, newest = saved_states(run.out)
+    weights = newest / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    found = newest_state(run.out)
+    assert found is not None and found[0] == older
+    train(run, resume=True)
+    assert result(run.out) == result(straight)
+
+
+def test_all_checkpoints_damaged(small_recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    run = pretraining(small_recipe, shard_folder, tmp_path / "run")
+    train(run, until=8, resume=True)
+    for folder in saved_states(run.out):
+        (folder / "state.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="no checkpoint can be read"):
+        train(run, resume=True)
+
+
+def test_two_checkpoints_are_kept(straight: Path) -> None:
+    assert [path.name for path in saved_states(straight)] == ["step-00000009", "step-00000010"]
+
+
+def test_the_log_holds_losses_rates_and_masks(straight: Path) -> None:
+    records = list(read_log(straight))
+    steps = [record for record in records if "train" in record]
+    assert [record["step"] for record in steps] == list(range(1, 11))
+    assert {"masked_lm", "next_sentence"} == set(steps[0]["train"])
+    assert 0.1 < steps[0]["masking"]["chosen"] < 0.2
+    assert [record["step"] for record in records if "heldout" in record] == [1, 4, 8, 10]
+
+
+def test_a_finished_run_stays_as_it_is(small_recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    run = pretraining(small_recipe, shard_folder, tmp_path / "run")
+    train(run)
+    before = result(run.out)
+    train(run, resume=True)
+    assert result(run.out) == before
+
+
+def test_a_run_is_not_overwritten(small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(pretraining(small_recipe, shard_folder, straight))
+    other = override(small_recipe, ["stages.0.steps=8"])
+    with pytest.raises(UsageError, match="another recipe"):
+        train(pretraining(other, shard_folder, straight), resume=True)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="not empty and not a run"):
+        train(pretraining(small_recipe, shard_folder, tmp_path))
+
+
+def test_continuing_from_a_model(small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path) -> None:
+    """`start` takes the weights: the first held-out loss of the new run is the last of the old one."""
+    run = pretraining(
+        replace(small_recipe, stages=small_recipe.stages[1:]), shard_folder, tmp_path / "run", start=straight
+    )
+    steps = run.run()
+    first = next(steps)
+    steps.close()
+    last = [record for record in read_log(straight) if "heldout" in record][-1]["heldout"]["masked_lm"]["loss"]
+    assert first.heldout is not None
+    assert first.heldout["masked_lm"].loss == pytest.approx(last, abs=0.02)
+    wider = override(small_recipe, ["encoder.hidden_size=16"])
+    with pytest.raises(CheckpointError, match="not shaped like"):
+        train(pretraining(wider, shard_folder, tmp_path / "other", start=straight))
+
+
+def test_the_model_folder_knows_where_it_comes_from(straight: Path, small_recipe: Recipe) -> None:
+    lineage = load_model(straight).lineage
+    assert lineage["recipe"] == to_dict(small_recipe)
+    assert len(lineage["shards"]) == len(lineage["tokenizer"]) == 64
+
+
+def test_a_stage_longer_than_the_positions_is_refused(small_recipe: Recipe) -> None:
+    with pytest.raises(ConfigError, match="length 600 exceeds max_position_embeddings 512"):
+        override(small_recipe, ["stages.1.length=600"])
