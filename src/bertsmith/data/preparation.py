@@ -55,7 +55,8 @@ def prepare(
             itself, so text that has one sentence a line stays as it is.
         heldout: share of documents kept apart for evaluation: every k-th one, or the last if there are fewer; of a
             single document its last paragraphs. 0 for none.
-        processes: how many tokenize; the result is the same for any number.
+        processes: how many tokenize; the result is the same for any number. More than one are new interpreters, so a
+            script that asks for them guards its main part by `if __name__ == "__main__":`.
         shard_tokens: a shard ends with the document that reaches this number.
         progress: called with the number of documents done.
 
