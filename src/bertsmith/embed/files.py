@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertsmith.data import Corpus, read_documents
+from bertsmith.data import read_documents
+from bertsmith.data.corpora import numbered_lines
 from bertsmith.embed.embedder import CHUNK, Embedder
 from bertsmith.errors import DataError, UsageError
 from bertsmith.progress import Progress, silent
@@ -35,8 +35,8 @@ def embed_file(
 ) -> Written:
     """Write one row a text to the Parquet file `out`: `text`, `vector` (fixed-size list of float32), `truncated`.
 
-    `file` holds one text a line; with format "jsonl" or "parquet" (or such an ending) one a record. Memory stays constant.
-    `out` appears whole or not at all.
+    `file` holds one text a line; with format "jsonl" or "parquet" (or such an ending) one a record. Memory stays constant,
+    and `out` appears whole or not at all.
 
     Raises:
         DataError: `file` cannot be read, or holds no text.
@@ -69,11 +69,13 @@ def embed_file(
 
 def _texts(file: Path, format: str, field: str) -> Iterator[str]:
     """One text a line; a record of JSON lines or Parquet is one text, whatever lines are in it."""
-    records = format in ("jsonl", "parquet", "file") or {".jsonl", ".ndjson", ".json", ".parquet"} & set(file.suffixes)
+    has_records = {".jsonl", ".ndjson", ".json", ".parquet"} & set(file.suffixes)
+    if format == "text" or (format == "auto" and not has_records):
+        if not file.is_file():
+            raise DataError(f"{file}: there is no such file. For a folder of documents use --format file.")
+        return (line for _, line in numbered_lines(file) if line.strip())
     documents = read_documents([file], format=format, field=field)  # pyright: ignore[reportArgumentType]
-    if records:
-        return (document.text for document in documents)
-    return chain.from_iterable((line for line in document.text.split("\n") if line.strip()) for document in documents)
+    return (document.text for document in documents)
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ BERT, and every relative of BERT, is a choice of these parts. This file holds no
 """
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -106,10 +107,7 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Batch, masks: Mapping[str, AttentionMask] | None = None) -> Streams:
         """The streams after the last block, each (batch, seq, hidden)."""
-        streams: Streams = {}
-        for streams in self.layers(inputs, self.apply_masks(inputs, masks)):
-            pass
-        return streams
+        return deque(self.layers(inputs, self.apply_masks(inputs, masks)), maxlen=1).pop()
 
     def _embed(self, stream: str, inputs: Batch) -> Tensor:
         first, *others = self.channels[stream]
