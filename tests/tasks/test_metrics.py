@@ -24,7 +24,7 @@ def test_classification_metrics_equal_scikit_learn(pairs: list[tuple[int, int]])
             sklearn.metrics.matthews_corrcoef(truth, predicted), abs=1e-12
         )
     scores = sklearn.metrics.precision_recall_fscore_support(truth, predicted, labels=range(5), zero_division=0)
-    assert metrics.label_scores(confusion).T == pytest.approx(np.array(scores[:3]))
+    assert pytest.approx(np.array(scores[:3])) == metrics.label_scores(confusion).T
 
 
 numbers = st.integers(-20, 20).map(lambda value: value / 4)

@@ -68,7 +68,12 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_numbers_are_labels_too(save: Save) -> None:
-    lines = [{"text": "a", "label": 1}, {"text": "b", "label": "1"}, {"text": "c", "label": 1.0}, {"text": "d", "label": False}]
+    lines = [
+        {"text": "a", "label": 1},
+        {"text": "b", "label": "1"},
+        {"text": "c", "label": 1.0},
+        {"text": "d", "label": False},
+    ]
     path = save("a.jsonl", "\n".join(map(json.dumps, lines)))
     assert [label for _, label in read(path)] == ["1", "1", "1", "false"]
 
@@ -126,7 +131,9 @@ class TestColumns:
 
     def test_that_are_not_there(self, save: Save) -> None:
         path = save("a.csv", "text,label\na,b\nc,d\n")
-        with pytest.raises(DataError, match=r"a.csv: there is no column 'txt'. Did you mean 'text'\? Allowed: label, text"):
+        with pytest.raises(
+            DataError, match=r"a.csv: there is no column 'txt'. Did you mean 'text'\? Allowed: label, text"
+        ):
             self.said(path, texts=("txt",))
         with pytest.raises(DataError, match="there is no column '3'"):
             self.said(path, label="3")
@@ -143,11 +150,16 @@ class TestColumns:
         assert len(read(path)) == 3
 
     def test_a_known_label_leaves_the_text(self, save: Save) -> None:
-        assert self.said(save("a.csv", "idx,Headline,label\n1,b,c\n")) == "text = column 'Headline', label = column 'label'"
+        assert (
+            self.said(save("a.csv", "idx,Headline,label\n1,b,c\n"))
+            == "text = column 'Headline', label = column 'label'"
+        )
 
     def test_that_cannot_be_told_apart_are_listed(self, save: Save) -> None:
         path = save("a.csv", "one,two,three\nx,y,z\n")
-        with pytest.raises(DataError, match=r"not clear which column holds the label. Columns.*'1' \('one'\), '2' \('two'\)"):
+        with pytest.raises(
+            DataError, match=r"not clear which column holds the label. Columns.*'1' \('one'\), '2' \('two'\)"
+        ):
             read(path)
 
     def test_two_of_one_name(self, save: Save) -> None:
@@ -191,8 +203,8 @@ class TestBadFiles:
             ("a.csv", "", "a.csv: there is nothing in this file"),
             ("a.tsv", "\n \n", "a.tsv: there is nothing in this file"),
             ("a.csv", "text,label\n", "a.csv: there is a header and nothing below it"),
-            ("a.csv", "text,label\na,b\nc,d,e\n", "a.csv, line 3: 3 columns, where line 1 has 2"),
-            ("a.tsv", "text\tlabel\na\tb\n\nc\n", "a.tsv, line 4: 1 columns, where line 1 has 2"),
+            ("a.csv", "text,label\na,b\nc,d,e\n", "a.csv, line 3: found 3 columns, and line 1 has 2"),
+            ("a.tsv", "text\tlabel\na\tb\n\nc\n", "a.tsv, line 4: found 1 columns, and line 1 has 2"),
             ("a.csv", 'text,label\na,b\n"c,d\ne,f\n', "a.csv, line 3: a quotation mark is opened here and never closed"),
             ("a.csv", 'text,label\n"a"b,c\n', "a.csv, line 2: ',' expected after '\"'"),
             ("a.jsonl", '{"text": "a", "label": "b"}\nno json\n', "a.jsonl, line 2: not JSON"),
@@ -253,5 +265,5 @@ class TestTextsForPrediction:
         """What is wrong far down is found when the stream gets there, and not by reading the whole file first."""
         texts = read_texts(save("a.csv", "text,n\n" + "a,1\n" * 300 + "b\n")).texts
         assert [next(texts) for _ in range(300)] == ["a"] * 300
-        with pytest.raises(DataError, match="line 302: 1 columns"):
+        with pytest.raises(DataError, match="line 302: found 1 columns"):
             next(texts)

@@ -1,0 +1,56 @@
+"""Tasks: what a model is fine-tuned for, from people's own files to predictions. Fine-tuning starts at `finetuning.py`.
+
+task.py             what a task is
+classification.py   one label of several, for a text or a pair
+regression.py       a number, for a text or a pair
+records.py          rows of csv, tsv, JSON lines, Parquet
+columns.py          which column holds what
+reading.py          examples and texts from files
+survey.py           what is in the files, told before training
+starting.py         a pretrained model under a new head; its random twin
+finetuning.py       training, several seeds, the best epoch
+result.py           what came out
+predictor.py        predictions and evaluation
+metrics.py          accuracy, F1, correlations
+filling.py          filling masks, which needs no fine-tuning
+"""
+
+from bertsmith.tasks.classification import Classify, Pair
+from bertsmith.tasks.columns import Columns, Layout
+from bertsmith.tasks.filling import Candidate, fill
+from bertsmith.tasks.finetuning import Finetuning, Report, default_learning_rate
+from bertsmith.tasks.predictor import Predictor
+from bertsmith.tasks.reading import Labelled, LabelledText, UnlabelledTexts, read_labelled, read_texts
+from bertsmith.tasks.regression import Regress
+from bertsmith.tasks.result import Finetuned, SeedRun
+from bertsmith.tasks.starting import random_twin
+from bertsmith.tasks.survey import FileSurvey, Survey
+from bertsmith.tasks.task import Evaluation, Prediction, Task, find_task
+
+__all__ = [
+    "Candidate",
+    "Classify",
+    "Columns",
+    "Evaluation",
+    "FileSurvey",
+    "Finetuned",
+    "Finetuning",
+    "Labelled",
+    "LabelledText",
+    "Layout",
+    "Pair",
+    "Prediction",
+    "Predictor",
+    "Regress",
+    "Report",
+    "SeedRun",
+    "Survey",
+    "Task",
+    "UnlabelledTexts",
+    "default_learning_rate",
+    "fill",
+    "find_task",
+    "random_twin",
+    "read_labelled",
+    "read_texts",
+]

@@ -29,7 +29,9 @@ def fill(model: Model, tokenizer: Tokenizer, text: str, *, k: int = 5) -> list[l
         UsageError: the text has no `[MASK]`, or none within the model's length, or the model has no masked-LM head.
     """
     if "masked_lm" not in model.heads:
-        raise UsageError("This model has no masked-LM head, so it cannot fill masks. Use one that was pretrained for it.")
+        raise UsageError(
+            "This model has no masked-LM head, so it cannot fill masks. Use one that was pretrained for it."
+        )
     if not 1 <= k <= len(tokenizer.vocabulary):
         raise UsageError(f"k: expected 1 to {len(tokenizer.vocabulary)} (the size of the vocabulary), got {k}")
     encoding = tokenizer.encode_masked(text, max_length=min(tokenizer.max_length, model.encoder.config.max_length))

@@ -132,7 +132,7 @@ def _even(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
         first = first or row
         if len(row.cells) != len(first.cells):
             raise DataError(
-                f"{place(path, row.line)}: {len(row.cells)} columns, where line {first.line} has {len(first.cells)}. "
+                f"{place(path, row.line)}: found {len(row.cells)} columns, and line {first.line} has {len(first.cells)}. "
                 "Every line needs the same number; a text with a separator or a line break in it needs quotation marks."
             )
         yield row

@@ -1,0 +1,122 @@
+"""Classification of a text, or of a pair of texts (Devlin et al. 2018, §4.1, tasks of GLUE)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bertsmith.config import require
+from bertsmith.errors import DataError, nearest
+from bertsmith.objectives import Objective, SequenceLabel
+from bertsmith.tasks import metrics
+from bertsmith.tasks.columns import Wanted
+from bertsmith.tasks.task import Evaluation, Label, LabelScores, Prediction, Task
+
+if TYPE_CHECKING:
+    from bertsmith.tasks.reading import Labelled
+
+
+@dataclass(frozen=True)
+class Classify(Task, kind="classify"):
+    """One label of several for each text. `labels` are in the order of the head's scores."""
+
+    wanted: ClassVar[Wanted] = Wanted(text_counts=(1,))
+    metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "matthews_correlation")
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.labels) >= 2, "labels", f"expected at least 2, got {len(self.labels)}")
+        require(len(set(self.labels)) == len(self.labels), "labels", "each must be there once")
+
+    @classmethod
+    def read_label(cls, value: Any) -> Label:
+        """A label as text: 1, 1.0 and "1" are the same label."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if value is None or (isinstance(value, float) and math.isnan(value)):  # NaN: how pandas writes what is missing
+            raise ValueError("there is no label")
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"{value!r:.60} is no label")
+        if not (text := str(value).strip()):
+            raise ValueError("the label is empty")
+        return text
+
+    @classmethod
+    def learn(cls, train: "Labelled") -> "Classify":
+        """The labels that occur, in an order that does not depend on that of the examples."""
+        labels = sorted({str(label) for label in train.labels}, key=_label_order)
+        if len(labels) < 2:
+            raise DataError(
+                f"{train.path}: every example has the label {labels[0]!r}. "
+                "There is nothing to tell apart: training needs at least two labels."
+            )
+        return cls(tuple(labels))
+
+    def check(self, labelled: "Labelled") -> None:
+        for example in labelled.examples:
+            if example.label not in self.labels:
+                raise DataError(
+                    f"{labelled.at(example.line)}: the label {example.label!r} does not occur in the training data."
+                    f"{nearest(str(example.label), self.labels)}"
+                )
+
+    def objective(self) -> Objective:
+        return SequenceLabel(num_labels=len(self.labels))
+
+    def targets(self, label: Label) -> dict[str, int | float]:
+        return {"label": self.labels.index(str(label))}
+
+    def predictions(self, scores: np.ndarray, truncated: np.ndarray) -> list[Prediction]:
+        shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+        probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+        return [
+            Prediction(
+                label=self.labels[best],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                truncated=cut,
+            )
+            for best, row, cut in zip(
+                scores.argmax(1).tolist(), probabilities.tolist(), truncated.tolist(), strict=True
+            )
+        ]
+
+    def evaluate(self, truth: Sequence[Label], predictions: Sequence[Prediction]) -> Evaluation:
+        number = {label: index for index, label in enumerate(self.labels)}
+        confusion = metrics.confusion_matrix(
+            [number[str(label)] for label in truth], [number[str(p.label)] for p in predictions], len(number)
+        )
+        there = confusion.sum(1)
+        return Evaluation(
+            count=len(predictions),
+            metrics={name: getattr(metrics, name)(confusion) for name in self.metric_names},
+            truncated=sum(p.truncated > 0 for p in predictions),
+            labels=self.labels,
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
+            label_scores={
+                label: LabelScores(precision=p, recall=r, f1=f, count=n)
+                for label, (p, r, f), n in zip(
+                    self.labels, metrics.label_scores(confusion).tolist(), there.tolist(), strict=True
+                )
+            },
+            majority=float(there.max() / there.sum()),
+        )
+
+    def is_collapsed(self, truth: Sequence[Label], predictions: Sequence[Prediction]) -> bool:
+        return len({p.label for p in predictions}) == 1 and len(set(truth)) > 1
+
+
+@dataclass(frozen=True)
+class Pair(Classify, kind="pair"):
+    """One label of several for each pair of texts: entailment, paraphrase, an answer that fits."""
+
+    wanted: ClassVar[Wanted] = Wanted(text_counts=(2,))
+
+
+def _label_order(label: str) -> tuple[bool, float, str]:
+    """Whole numbers first, by size; then the others, by their characters."""
+    number = int(label) if label.removeprefix("-").isdecimal() else None
+    return (number is None, number or 0, label)

@@ -1,0 +1,282 @@
+"""Fine-tuning: a pretrained model and labelled files in, a model that does the job out (Devlin et al. 2018, §3.2, §4).
+
+RUN/
+  run.json       what was asked for, what is in the files, versions
+  log.jsonl      one line a step or so, the dev scores of each epoch, the result
+  model/         the best epoch of the best seed: everybody's folder
+"""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from bertsmith.checkpoints import Checkpoint, load_model, save_model
+from bertsmith.config import require
+from bertsmith.data.corpora import STDIN
+from bertsmith.errors import UsageError
+from bertsmith.folders import sha256_of
+from bertsmith.nn import Model
+from bertsmith.progress import Progress, silent
+from bertsmith.tasks.columns import Columns
+from bertsmith.tasks.material import Material, gather
+from bertsmith.tasks.result import Finetuned, SeedRun
+from bertsmith.tasks.survey import Survey
+from bertsmith.tasks.task import Evaluation, Task, find_task, task_dict
+from bertsmith.tasks.trainee import Trainee
+from bertsmith.train import AdamW, Loop, Optimizer, Step, WarmupLinear, precision_dtype
+from bertsmith.train.log import Log, plain
+
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """One optimizer step. `step` of `steps` counts over all seeds, `epoch` from 1 for each seed.
+
+    `seconds` since training began. `dev` is set at the end of each epoch, `result` on the last step of all, when the model
+    is saved.
+    """
+
+    step: int
+    steps: int
+    seed: int
+    epoch: int
+    update: Step
+    seconds: float
+    dev: Evaluation | None = None
+    result: Finetuned | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """At the rate so far."""
+        return self.seconds / self.step * (self.steps - self.step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning:
+    """A fine-tuning run. Look at `survey`, then iterate `run()`; or call `finish()`.
+
+    Attributes:
+        task: classify, pair or regress.
+        model: a model folder, or a loaded model, such as a `random_twin`.
+        train, dev: labelled files: csv, tsv, JSON lines, Parquet. The best epoch on `dev` is kept.
+        out: the run folder, which must not hold anything yet; None keeps the result in memory only.
+        columns: which columns of the files hold texts and label; guessed where it does not say.
+        epochs: passes over the training examples; the paper's grid is 2 to 4.
+        batch_size: sequences a step.
+        learning_rate: its peak; None is `default_learning_rate`.
+        warmup: the share of all steps in which the learning rate rises, before it falls to 0 in a straight line.
+        max_length: tokens a text or pair at most; None is the model's limit. Longer ones are cut, counted and reported.
+        seeds: one run for each; a seed decides the new head, the order of examples, and dropout.
+    """
+
+    task: str
+    model: str | Path | Checkpoint
+    train: str | Path
+    dev: str | Path
+    out: str | Path | None = None
+    columns: Columns = Columns()
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float | None = None
+    warmup: float = 0.1
+    max_length: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    optimizer: Optimizer = AdamW()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        find_task(self.task)
+        require(self.epochs > 0, "epochs", f"expected at least 1, got {self.epochs}")
+        require(self.batch_size > 0, "batch_size", f"expected at least 1, got {self.batch_size}")
+        rate = self.learning_rate
+        require(rate is None or rate > 0, "learning_rate", f"expected more than 0, got {rate}")
+        require(0 <= self.warmup < 1, "warmup", f"expected 0 <= warmup < 1, got {self.warmup}")
+        require(bool(self.seeds), "seeds", "expected at least one")
+        require(len(set(self.seeds)) == len(self.seeds), "seeds", "each must be there once")
+        require(min(self.seeds) >= 0, "seeds", "expected 0 or more")
+
+    @property
+    def survey(self) -> Survey:
+        """What is in the files. Reads them, and the model.
+
+        Raises:
+            DataError: for whatever is wrong in a file, with the line.
+        """
+        return self._material.survey
+
+    def run(self) -> Iterator[Report]:
+        """Train, and save the best epoch of the best seed. The last report has the result.
+
+        Raises:
+            UsageError: `out` is not empty.
+            DataError: something in the files cannot be learned from; nothing was written.
+            TrainingError: a loss is not finite.
+        """
+        material = self._material
+        log = self._open(material)
+        steps = self._steps * len(self.seeds)
+        runs: list[SeedRun] = []
+        best: tuple[SeedRun, Model] | None = None
+        started = time.perf_counter()
+        for number, seed in enumerate(self.seeds):
+            trainee = Trainee(material, seed)
+            for epoch, update, dev in trainee.train(self._loop(trainee), self.batch_size):
+                step = number * self._steps + update.step
+                report = Report(step, steps, seed, epoch, update, time.perf_counter() - started, dev)
+                _log(log, report)
+                if update.step == self._steps:
+                    runs.append(trainee.outcome())
+                    if best is None or _is_better(runs[-1], best[0], material.task):
+                        best = runs[-1], trainee.best_model()
+                    if step == steps:
+                        report = replace(report, result=self._finish(tuple(runs), *best, log))
+                yield report
+
+    def finish(self, progress: Progress = silent) -> Finetuned:
+        """`run()` to its end."""
+        result = None
+        for report in self.run():
+            progress("fine-tuning", report.step, report.steps)
+            result = report.result
+        assert result is not None
+        return result
+
+    @cached_property
+    def _material(self) -> Material:
+        start = self.model if isinstance(self.model, Checkpoint) else load_model(self.model)
+        return gather(start, find_task(self.task), self.train, self.dev, self.columns, self.max_length)
+
+    @property
+    def _steps(self) -> int:
+        """Of one seed."""
+        return math.ceil(len(self._material.examples) / self.batch_size) * self.epochs
+
+    @property
+    def _rate(self) -> float:
+        encoder = self._material.start.model.config.encoder
+        return self.learning_rate or default_learning_rate(encoder.hidden_size)
+
+    def _loop(self, trainee: Trainee) -> Loop:
+        device = torch.device(self.device)
+        trainee.model.to(device).encoder.stream_dtype = precision_dtype(self.precision, device)
+        return Loop(
+            model=trainee.model,
+            objectives=(self._material.task.objective(),),
+            optimizer=self.optimizer.build(trainee.model),
+            schedule=WarmupLinear(peak=self._rate, warmup_steps=int(self._steps * self.warmup)),
+            steps=self._steps,
+            seed=trainee.seed,
+        )
+
+    def _open(self, material: Material) -> Log | None:
+        """Make the run folder."""
+        if self.out is None:
+            return None
+        out = Path(self.out)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} exists and is not empty. Choose another folder with -o.")
+        out.mkdir(parents=True, exist_ok=True)
+        record = {
+            "kind": "finetuning",
+            "task": task_dict(material.task),
+            "model": str(material.start.path),
+            "settings": self._settings,
+            "files": {name: _fingerprint(path) for name, path in (("train", self.train), ("dev", self.dev))},
+            "survey": material.survey.as_dict(),
+            "versions": {
+                "bertsmith": version("bertsmith"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        (out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+        return Log(out)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self._rate,
+            "warmup": self.warmup,
+            "max_length": self._material.max_length,
+            "seeds": list(self.seeds),
+            "optimizer": self.optimizer.kind,
+            "precision": str(precision_dtype(self.precision, torch.device(self.device))).removeprefix("torch."),
+        }
+
+    def _finish(self, runs: tuple[SeedRun, ...], best: SeedRun, model: Model, log: Log | None) -> Finetuned:
+        """Fold, describe and save the best model."""
+        material = self._material
+        start = material.start
+        task = material.task.finish(model)
+        data = task_dict(task) | {
+            "columns": asdict(material.train.layout.columns),
+            "max_length": material.max_length,
+            "metric": task.metric_names[0],
+            "dev": {"count": best.dev.count, "metrics": best.dev.metrics},
+        }
+        lineage = {
+            "finetuned_from": {"path": str(start.path), "lineage": dict(start.lineage)},
+            "train": _fingerprint(self.train),
+            "dev": _fingerprint(self.dev),
+            "settings": self._settings | {"seed": best.seed, "epoch": best.epoch},
+        }
+        path = None if self.out is None else Path(self.out) / "model"
+        checkpoint = replace(start, model=model.eval(), task=data, lineage=lineage, path=path)
+        if path is not None:
+            save_model(path, checkpoint)
+        result = Finetuned(
+            checkpoint=checkpoint, metric=task.metric_names[0], runs=runs, best=best, survey=material.survey
+        )
+        if log is not None:
+            log.write({"step": self._steps * len(runs), "result": result.as_dict()})
+        return result
+
+
+def default_learning_rate(hidden_size: int) -> float:
+    """5e-5 at BERT-base's 768, more for smaller models in proportion, at most 5e-4.
+
+    The published small models were fine-tuned with up to 3e-4 (google-research/bert README), which is this rule at 128.
+    """
+    return min(5e-4, 5e-5 * 768 / hidden_size)
+
+
+def _is_better(one: SeedRun, other: SeedRun, task: Task) -> bool:
+    metric = task.metric_names[0]
+    return (not one.collapsed, one.dev.metrics[metric]) > (not other.collapsed, other.dev.metrics[metric])
+
+
+def _fingerprint(path: str | Path) -> dict[str, Any]:
+    path = Path(path)
+    return {"path": str(path), "sha256": None if path == STDIN else sha256_of(path)}
+
+
+def _log(log: Log | None, report: Report) -> None:
+    if log is None:
+        return
+    where = {"step": report.step, "seed": report.seed, "epoch": report.epoch}
+    if report.update.step % LOG_EVERY == 0 or report.step in (1, report.steps) or report.dev:
+        log.write(
+            where
+            | {
+                "train": plain(report.update.measures),
+                "learning_rate": report.update.learning_rate,
+                "gradient_norm": report.update.gradient_norm,
+                "tokens": report.update.tokens,
+                "seconds": round(report.update.seconds, 4),
+            }
+        )
+    if report.dev is not None:
+        log.write(where | {"dev": report.dev.metrics})

@@ -1,0 +1,94 @@
+"""Using a fine-tuned model: predictions for texts and files, and how good they are."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from bertsmith.checkpoints import Checkpoint
+from bertsmith.config import from_dict
+from bertsmith.errors import UsageError
+from bertsmith.progress import Progress, silent
+from bertsmith.tasks.columns import Columns
+from bertsmith.tasks.reading import Labelled, UnlabelledTexts, read_labelled, read_texts
+from bertsmith.tasks.records import Format
+from bertsmith.tasks.scoring import score
+from bertsmith.tasks.task import Evaluation, Prediction, Task, Texts, stored_task
+
+CHUNK = 2048  # texts read ahead, so that texts of like length can share a batch
+
+
+class Predictor:
+    """A fine-tuned model at work.
+
+    Attributes:
+        task: what it predicts, with its labels.
+        columns: the columns it was trained with, for reading files; empty for a model from elsewhere.
+        text_counts: how many texts it takes at a time. A model from elsewhere does not say, so it takes one or two.
+        max_length: tokens it reads of a text at most; what is cut is counted in each prediction.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
+        """Make ready.
+
+        Raises:
+            UsageError: the model was not fine-tuned, or for a task that is not known here.
+        """
+        data = checkpoint.task
+        if data is None:
+            raise UsageError(
+                f"{checkpoint.path or 'This model'} was not fine-tuned, so it has nothing to predict. "
+                "Fine-tune it first: bertsmith finetune TASK --model MODEL --train FILE --dev FILE -o RUN"
+            )
+        self.task: Task = stored_task(data)
+        self.columns = from_dict(Columns, data["columns"], "columns") if "columns" in data else Columns()
+        self.text_counts = (len(self.columns.texts),) if self.columns.texts else (1, 2)
+        limit = min(checkpoint.tokenizer.max_length, checkpoint.model.encoder.config.max_length)
+        self.max_length = min(limit, int(data.get("max_length") or limit))
+        self.model = checkpoint.model.eval().to(device)
+        self.tokenizer = checkpoint.tokenizer
+
+    def predict(self, texts: Sequence[Texts], *, progress: Progress = silent) -> list[Prediction]:
+        """A prediction for each text or pair of texts, in their order."""
+        return list(self.stream(texts, total=len(texts), progress=progress))
+
+    def stream(
+        self, texts: Iterable[Texts], *, total: int | None = None, progress: Progress = silent
+    ) -> Iterator[Prediction]:
+        """Predictions for any number of texts or pairs, in their order, in constant memory.
+
+        Raises:
+            UsageError: the model takes pairs and this is a text, or the other way round.
+        """
+        done, remaining = 0, iter(texts)
+        while chunk := list(islice(remaining, CHUNK)):
+            self._check(chunk)
+            encodings = self.tokenizer.encode_batch(chunk, special_tokens=True, max_length=self.max_length)
+            scores = score(self.task, self.model, self.tokenizer, encodings)
+            done += len(chunk)
+            progress("predicting", done, total)
+            yield from self.task.predictions(scores, np.array([e.truncated for e in encodings], np.int64))
+
+    def evaluate(self, labelled: Labelled, *, progress: Progress = silent) -> Evaluation:
+        """Predict the texts of a file (see `read_labelled`) and compare with its labels.
+
+        Raises:
+            DataError: a label that the model does not know, with its line.
+        """
+        self.task.check(labelled)
+        return self.task.evaluate(labelled.labels, self.predict(labelled.texts, progress=progress))
+
+    def read_labelled(self, path: str | Path, *, columns: Columns = Columns(), format: Format = "auto") -> Labelled:
+        """The examples of a file, by the columns that the model was trained with where the file has them."""
+        return read_labelled(path, self.task, columns=columns, usual=self.columns, format=format)
+
+    def read_texts(self, path: str | Path, *, columns: Columns = Columns(), format: Format = "auto") -> UnlabelledTexts:
+        """The texts of a file for `stream`, by the columns that the model was trained with where the file has them."""
+        return read_texts(path, text_counts=self.text_counts, columns=columns, usual=self.columns, format=format)
+
+    def _check(self, chunk: Sequence[Texts]) -> None:
+        counts = {1 if isinstance(text, str) else 2 for text in chunk}
+        if not counts <= set(self.text_counts):
+            takes = "pairs of texts, as (first, second)" if self.text_counts == (2,) else "single texts"
+            raise UsageError(f"This model was fine-tuned on {takes}, and takes nothing else.")

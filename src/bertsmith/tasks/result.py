@@ -1,0 +1,94 @@
+"""What came out of fine-tuning."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bertsmith.checkpoints import Checkpoint
+from bertsmith.tasks.metrics import mean_and_spread
+from bertsmith.tasks.predictor import Predictor
+from bertsmith.tasks.survey import Survey
+from bertsmith.tasks.task import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRun:
+    """The best epoch (from 1) of one seed, and its dev scores.
+
+    `collapsed`: the model gives the same answer to everything, which happens to BERT on small data. It has learned nothing.
+    """
+
+    seed: int
+    epoch: int
+    dev: Evaluation
+    collapsed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """A fine-tuned model, and the runs it is the best of by `metric` on dev."""
+
+    checkpoint: Checkpoint
+    metric: str
+    runs: tuple[SeedRun, ...]
+    best: SeedRun
+    survey: Survey
+
+    @property
+    def collapsed(self) -> tuple[int, ...]:
+        """The seeds whose runs collapsed."""
+        return tuple(run.seed for run in self.runs if run.collapsed)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the main metric over the runs that did not collapse; over all, if all did."""
+        return mean_and_spread(self._scores)[0]
+
+    @property
+    def spread(self) -> float:
+        """Sample standard deviation over the same runs; 0 for a single one."""
+        return mean_and_spread(self._scores)[1]
+
+    @property
+    def _scores(self) -> list[float]:
+        sound = [run for run in self.runs if not run.collapsed] or list(self.runs)
+        return [run.dev.metrics[self.metric] for run in sound]
+
+    def predictor(self, *, device: str = "cpu") -> Predictor:
+        """The model at work."""
+        return Predictor(self.checkpoint, device=device)
+
+    def lines(self) -> list[str]:
+        """For people: the score, its spread, and which runs to leave out of account."""
+        said = [
+            f"dev {self.metric} {self.best.dev.metrics[self.metric]:.4f} (seed {self.best.seed}, epoch {self.best.epoch})"
+        ]
+        if self.best.dev.majority is not None:
+            said[0] += f", always the most frequent label {self.best.dev.majority:.4f}"
+        if len(self.runs) > 1:
+            said.append(f"mean {self.mean:.4f} ± {self.spread:.4f} over {len(self._scores)} of {len(self.runs)} seeds")
+        if self.collapsed:
+            seeds = ", ".join(map(str, self.collapsed))
+            said.append(
+                f"Warning: the runs with seed {seeds} give one answer to everything. "
+                "Try a lower learning rate, more epochs or more examples."
+            )
+        return said
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "metric": self.metric,
+            "mean": self.mean,
+            "spread": self.spread,
+            "collapsed": list(self.collapsed),
+            "best": {"seed": self.best.seed, "epoch": self.best.epoch, "dev": self.best.dev.as_dict()},
+            "runs": [
+                {
+                    "seed": r.seed,
+                    "epoch": r.epoch,
+                    "dev": r.dev.metrics,
+                    "collapsed": r.collapsed,
+                }
+                for r in self.runs
+            ],
+        }

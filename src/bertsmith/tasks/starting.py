@@ -1,0 +1,37 @@
+"""What fine-tuning starts from: pretrained weights under a new head, or the same model without its pretraining."""
+
+from dataclasses import replace
+
+from bertsmith.checkpoints import Checkpoint
+from bertsmith.nn import Model
+from bertsmith.tasks.task import Task
+
+
+def random_twin(checkpoint: Checkpoint, seed: int) -> Checkpoint:
+    """The same model, tokenizer and settings with weights as they were before any training.
+
+    Fine-tuned by the same code on the same examples, it shows what the pretraining is worth.
+    """
+    model = checkpoint.model.config.initialized(seed).eval()
+    return replace(checkpoint, model=model, task=None, lineage={"random": {"seed": seed}}, path=None)
+
+
+def with_new_head(checkpoint: Checkpoint, task: Task, seed: int) -> Model:
+    """The checkpoint's encoder, and its pooler if it has one, under a new head for `task`; other heads are left behind.
+
+    What is new is initialized as a pure function of `seed`.
+    """
+    objective = task.objective()
+    config = Model.Config(
+        encoder=checkpoint.model.config.encoder,
+        pooler=objective.needs_pooler or checkpoint.model.config.pooler,
+        heads={objective.kind: objective.head()},
+    )
+    model = config.initialized(seed)
+    kept = {
+        name: tensor
+        for name, tensor in checkpoint.model.state_dict().items()
+        if name.startswith(("encoder.", "pooler."))
+    }
+    model.load_state_dict({**model.state_dict(), **kept})
+    return model
