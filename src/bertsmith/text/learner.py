@@ -113,14 +113,14 @@ class _Learner:
 
     def __init__(self, words: Mapping[str, int], alphabet: list[str], min_frequency: int) -> None:
         self.tokens = list(alphabet)
-        self._ids = {token: index for index, token in enumerate(self.tokens)}
+        ids = {token: index for index, token in enumerate(self.tokens)}
         self._min_frequency = min_frequency
         self._words: list[list[int]] = []
         self._word_counts: list[int] = []
         for word, count in words.items():
             tokens = [word[0], *(CONTINUATION + character for character in word[1:])]
-            if all(token in self._ids for token in tokens):
-                self._words.append([self._ids[token] for token in tokens])
+            if all(token in ids for token in tokens):
+                self._words.append([ids[token] for token in tokens])
                 self._word_counts.append(count)
 
         self._token_counts = np.zeros(1024, dtype=np.int64)
@@ -137,7 +137,6 @@ class _Learner:
         self._free: list[int] = []
         self._left = np.zeros(0, dtype=np.int32)
         self._right = np.zeros(0, dtype=np.int32)
-        self._merged = np.zeros(0, dtype=np.int32)  # the token that the pair spells, -1 where there is none yet
         self._pair_counts = np.zeros(0, dtype=np.int64)
         self._bounds = np.zeros(0, dtype=np.float64)  # the gain, or more: what it was at some larger N
         self._rescore(self._change_rows(changes))
@@ -148,10 +147,9 @@ class _Learner:
         if pair is None:
             return False
         left, right = pair
-        text = self.tokens[left] + self.tokens[right].removeprefix(CONTINUATION)
-        merged = self._ids.get(text)
-        if merged is None:
-            merged = self._add_token(text)
+        merged = len(self.tokens)
+        self.tokens.append(self.tokens[left] + self.tokens[right].removeprefix(CONTINUATION))
+        self._grow_tokens()
         changes: defaultdict[Pair, int] = defaultdict(int)
         count = 0
         for place in self._places.pop(pair):
@@ -169,7 +167,7 @@ class _Learner:
         self._token_counts[merged] += count
         self._total -= count
         touched = self._change_rows(changes)
-        self._rescore(np.union1d(touched, self._rows_with((left, right, merged))))
+        self._rescore(np.union1d(touched, self._rows_with(left, right)))
         return True
 
     def _note(self, place: int, word: list[int], count: int, changes: defaultdict[Pair, int]) -> None:
@@ -196,21 +194,16 @@ class _Learner:
 
     def _rescore(self, rows: np.ndarray) -> None:
         """Make the bounds of `rows` exact."""
-        left, right, merged = self._left[rows], self._right[rows], self._merged[rows]
-        counts = self._pair_counts[rows]
-        merged_counts = np.where(merged >= 0, self._token_counts[merged], 0)
+        left, right, counts = self._left[rows], self._right[rows], self._pair_counts[rows]
         with np.errstate(divide="ignore", invalid="ignore"):  # rows of count 0, overwritten in the next line
-            exact = gains(
-                counts, self._token_counts[left], self._token_counts[right], merged_counts, self._total, left == right
-            )
+            exact = gains(counts, self._token_counts[left], self._token_counts[right], self._total, left == right)
         self._bounds[rows] = np.where(counts >= self._min_frequency, exact, -np.inf)
 
-    def _rows_with(self, tokens: tuple[int, ...]) -> np.ndarray:
-        """Rows whose gain depends on the count of one of `tokens`."""
+    def _rows_with(self, *tokens: int) -> np.ndarray:
+        """Rows of pairs with one of `tokens`, whose counts have changed."""
         found = np.zeros(len(self._left), dtype=np.bool_)
         for token in set(tokens):
-            for column in (self._left, self._right, self._merged):
-                found |= column == token
+            found |= (self._left == token) | (self._right == token)
         return np.flatnonzero(found)
 
     def _change_rows(self, changes: Mapping[Pair, int]) -> np.ndarray:
@@ -226,7 +219,7 @@ class _Learner:
             if self._pair_counts[row] == 0:
                 del self._rows[pair]
                 self._places.pop(pair, None)
-                self._left[row] = self._right[row] = self._merged[row] = -1
+                self._left[row] = self._right[row] = -1
                 self._free.append(row)
             touched.append(row)
         return np.array(touched, dtype=np.int64)
@@ -235,23 +228,8 @@ class _Learner:
         if not self._free:
             self._grow_rows()
         row = self._rows[pair] = self._free.pop()
-        left, right = pair
-        text = self.tokens[left] + self.tokens[right].removeprefix(CONTINUATION)
-        self._left[row], self._right[row], self._merged[row] = left, right, self._ids.get(text, -1)
+        self._left[row], self._right[row] = pair
         return row
-
-    def _add_token(self, text: str) -> int:
-        index = self._ids[text] = len(self.tokens)
-        self.tokens.append(text)
-        self._grow_tokens()
-        # Other pairs may spell the same text; their gains now count on this token.
-        start = len(CONTINUATION) if text.startswith(CONTINUATION) else 0
-        for cut in range(start + 1, len(text)):
-            pair = self._ids.get(text[:cut]), self._ids.get(CONTINUATION + text[cut:])
-            row = self._rows.get(pair)  # pyright: ignore[reportArgumentType]
-            if row is not None:
-                self._merged[row] = index
-        return index
 
     def _grow_tokens(self) -> None:
         while len(self._token_counts) < len(self.tokens):
@@ -261,9 +239,7 @@ class _Learner:
         old = len(self._left)
         new = max(1024, old)
         empty = np.full(new, -1, dtype=np.int32)
-        self._left, self._right, self._merged = (
-            np.append(column, empty) for column in (self._left, self._right, self._merged)
-        )
+        self._left, self._right = np.append(self._left, empty), np.append(self._right, empty)
         self._pair_counts = np.append(self._pair_counts, np.zeros(new, dtype=np.int64))
         self._bounds = np.append(self._bounds, np.full(new, -np.inf))
         self._free.extend(range(old + new - 1, old - 1, -1))

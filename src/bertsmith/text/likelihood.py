@@ -5,12 +5,14 @@ probabilities n(t)/N its log-likelihood is, with f(x) = x log x,
 
     L = sum_t n(t) log(n(t)/N) = sum_t f(n(t)) - f(N).
 
-Writing c occurrences of the pair (a, b) as one token ab, which stood n(ab) times in the corpus before (0 if it is new;
-it may already exist from other parts), takes c from n(a), from n(b) and from N, and adds c to n(ab). With
-h(n, c) = f(n) - f(n - c) the likelihood grows by
+Writing c occurrences of the pair (a, b) as one new token takes c from n(a), from n(b) and from N, and makes
+n(ab) = c. With h(n, c) = f(n) - f(n - c) the likelihood grows by
 
-    gain = h(n(ab) + c, c) - h(n(a), c) - h(n(b), c) + h(N, c),          a != b
-    gain = h(n(aa) + c, c) - h(n(a), 2c)             + h(N, c),          a == b
+    gain = f(c) - h(n(a), c) - h(n(b), c) + h(N, c),          a != b
+    gain = f(c) - h(n(a), 2c)             + h(N, c),          a == b
+
+The token is new indeed: no other pair spelled it before. Where no merge reached over the ends of a stretch of text, its
+cutting depended on nothing but its characters, so all stretches that spell ab were cut the same way, into a and b.
 
 No term is left out or approximated. "The new word unit out of all possible ones that increases the likelihood on the
 training data the most when added to the model": Schuster & Nakajima 2012, section 4; Wu et al. 2016, section 4.1.
@@ -27,24 +29,19 @@ Counts = NDArray[np.int64]
 Gains = NDArray[np.float64]
 
 
-def gains(pairs: Counts, left: Counts, right: Counts, merged: Counts, total: int, doubled: NDArray[np.bool_]) -> Gains:
+def gains(pairs: Counts, left: Counts, right: Counts, total: int, doubled: NDArray[np.bool_]) -> Gains:
     """The gain in log-likelihood, in nats, of merging each of some pairs.
 
     Args:
         pairs: (pairs,) c, occurrences that would be merged; overlapping ones, as in "aaa", count once.
         left: (pairs,) n(a).
         right: (pairs,) n(b).
-        merged: (pairs,) n(ab) before the merge.
         total: N.
         doubled: (pairs,) True where a is b.
     """
     from_parts = np.where(doubled, _lost(left, 2 * pairs), _lost(left, pairs) + _lost(right, pairs))
-    return _lost(merged + pairs, pairs) - from_parts + upper_part(pairs, total)
-
-
-def upper_part(pairs: Counts, total: int) -> Gains:
-    """h(N, c): the part of the gain that depends on N. It only shrinks while N does."""
-    return _lost(np.full_like(pairs, total), pairs)
+    # h(N, c) only shrinks while N does: the gain of a pair whose counts stay is never more than it was.
+    return pairs * np.log(pairs) - from_parts + _lost(np.full_like(pairs, total), pairs)
 
 
 def _lost(count: Counts, taken: Counts) -> Gains:
