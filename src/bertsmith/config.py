@@ -16,6 +16,7 @@ Every error names the dotted path, what is allowed there and the nearest name.
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -68,7 +69,10 @@ def to_dict(config: Any) -> Any:
 
 def from_dict(wanted: type[T], data: Any, path: str = "") -> T:
     """Build a `wanted` from JSON values. Unknown keys, missing keys and wrong types are `ConfigError`s with the path."""
-    return _build(wanted, data, path)
+    try:
+        return _build(wanted, data, path)
+    except RecursionError:
+        raise ConfigError(f"{path or 'the configuration'}: it is nested too deeply") from None
 
 
 def override(config: T, assignments: Iterable[str]) -> T:
@@ -83,7 +87,7 @@ def override(config: T, assignments: Iterable[str]) -> T:
             raise ConfigError(f"{assignment!r}: expected path=value, for example stages.0.steps=500")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = text
         _assign(data, path.split("."), value, path)
     return from_dict(type(config), data)
@@ -147,7 +151,8 @@ def _build(wanted: Any, data: Any, path: str) -> Any:
         return _build_part(wanted, data, path)
     if dataclasses.is_dataclass(wanted):
         return _build_dataclass(wanted, data, path)
-    if wanted is float and isinstance(data, int) and not isinstance(data, bool):
+    if wanted is float and isinstance(data, int | float) and not isinstance(data, bool):
+        _expect(abs(data) <= sys.float_info.max, path, "a finite number", data)  # NaN fails too
         return float(data)
     _expect(type(data) is wanted, path, f"a value of type {wanted.__name__}", data)
     return data
@@ -169,7 +174,7 @@ def _build_union(choices: tuple[Any, ...], data: Any, path: str) -> Any:
 
 
 def _build_part(wanted: type[Part], data: Any, path: str) -> Any:
-    _expect(isinstance(data, Mapping) and "kind" in data, path, 'an object with a "kind"', data)
+    _expect(isinstance(data, Mapping) and isinstance(data.get("kind"), str), path, 'an object with a "kind"', data)
     kinds = wanted.kinds()
     if data["kind"] not in kinds:
         raise ConfigError(
@@ -199,4 +204,4 @@ def _build_dataclass(wanted: Any, data: Any, path: str) -> Any:
 
 def _expect(condition: bool, path: str, expected: str, got: Any) -> None:  # noqa: FBT001
     if not condition:
-        raise ConfigError(f"{path or 'the configuration'}: expected {expected}, got {got!r}")
+        raise ConfigError(f"{path or 'the configuration'}: expected {expected}, got {got!r:.200}")
