@@ -86,8 +86,8 @@ def _config_file(folder: Path) -> Path:
 def _model_config(bert: BertConfig, names: Mapping[str, str], file: Path) -> nn.Model.Config:
     """The class that the configuration names, and whatever else of a BERT the weights hold."""
     pooler, present = hf_names.parts_present(names)
-    heads = bert.heads() | present
     try:
+        heads = bert.heads() | present
         return bert.model_config(pooler=pooler or bool(heads - {"masked_lm"}), heads=heads)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
