@@ -40,6 +40,8 @@ def test_learns_reports_and_saves(job: Finetuning, sentences: Sentences, tmp_pat
     assert [r.step for r in reports if r.dev is not None] == [22, 44, 66, 88]
     assert [r.epoch for r in reports] == [1 + step // 22 for step in range(steps)]
     assert [r.update.measures["sequence_label"].count for r in reports[:22]] == [7] * 21 + [3]
+    assert reports[0].note() == f"seed 0, epoch 1, loss {reports[0].update.measures['sequence_label'].loss:.3f}"
+    assert reports[21].note().startswith("seed 0, epoch 1, dev accuracy 0.")
     assert reports[-1].seconds_left == 0 and reports[0].seconds_left > 0
     result = reports[-1].result
     assert result is not None and all(r.result is None for r in reports[:-1])
@@ -174,6 +176,12 @@ def test_numbers_of_any_size(checkpoint: Checkpoint, sentences: Sentences, write
     saved = Predictor(load_model(tmp_path / "run"))
     assert saved.evaluate(saved.read_labelled(job.dev)).metrics == pytest.approx(result.best.dev.metrics, rel=1e-4)
     (prediction,) = saved.predict(["the sun joy house"])
+    transformers = pytest.importorskip("transformers", reason="transformers is only there for development")
+    theirs = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "run" / "model").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    with torch.no_grad():
+        logits = theirs(**tokenizer(["the sun joy house"], return_tensors="pt")).logits
+    assert logits.tolist() == [[pytest.approx(prediction.score, rel=1e-5)]]
     assert prediction.score is not None and 5100 < prediction.score < 5500 and prediction.label is None
 
 

@@ -247,7 +247,7 @@ class TestBadFiles:
 
 class TestTextsForPrediction:
     def test_one_a_line(self, save: Save) -> None:
-        assert list(read_texts(save("a.txt", "one, two\n\nthree\tfour\n")).texts) == ["one, two", "", "three\tfour"]
+        assert list(read_texts(save("a.txt", "one, two\n\nthree\tfour\n"))) == ["one, two", "", "three\tfour"]
 
     def test_pairs_by_tab(self, save: Save) -> None:
         pairs = read_texts(save("a.txt", "one\ttwo\nthree\tfour\n"), text_counts=(2,)).texts

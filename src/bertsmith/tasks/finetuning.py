@@ -60,6 +60,12 @@ class Report:
         """At the rate so far."""
         return self.seconds / self.step * (self.steps - self.step)
 
+    def note(self) -> str:
+        """Where training stands, in a few words for a progress bar."""
+        (measure,) = self.update.measures.values()
+        dev = ", ".join(f"dev {name} {value:.3f}" for name, value in (self.dev.metrics if self.dev else {}).items())
+        return f"seed {self.seed}, epoch {self.epoch}, {dev or f'loss {measure.loss:.3f}'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning:

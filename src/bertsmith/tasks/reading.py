@@ -46,11 +46,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class UnlabelledTexts:
-    """The texts of one file, as a stream in constant memory, and how its columns were understood."""
+    """The texts of one file, as a stream in constant memory, and how its columns were understood. Iterate it once."""
 
     path: Path
     layout: Layout
     texts: Iterator[Texts]
+
+    def __iter__(self) -> Iterator[Texts]:
+        return self.texts
 
 
 def read_labelled(
