@@ -58,11 +58,23 @@ def test_any_text_as_google_has_it(google, text, lower_case):
     assert [token.text for tokens in by_word for token in tokens] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(text=TEXTS, split_chinese=st.booleans())
-def test_words_and_spans_agree(text, split_chinese):
+def test_words_and_spans_hold_the_same_tokens(text, split_chinese):
+    tokenizer = BasicTokenizer(split_chinese=split_chinese)
+    expected = texts_of(tokenizer.tokens(text))
     words = find_words(text, split_chinese=split_chinese)
-    assert [text[start:end] for start, end in find_spans(text, split_chinese=split_chinese)] == words
+    spans = [text[start:end] for start, end in find_spans(text, split_chinese=split_chinese)]
+    for parts in (words, spans):
+        assert [token for part in parts for token in texts_of(tokenizer.tokens(part))] == expected
+
+
+def test_a_long_word_is_split_at_signs_unless_a_sigma_looks_across():
+    hostile = "x" * 10 + "!" * 2_000
+    assert find_words(hostile, split_chinese=True) == ["x" * 10, *"!" * 2_000]
+    assert find_words("Σ" + hostile, split_chinese=True) == ["Σ" + hostile]
+    assert find_words("x!", split_chinese=True) == ["x!"]
+    assert [end for _, end in find_spans("a[MASK],b", split_chinese=True)] == [7, 8, 9]
 
 
 @settings(max_examples=200, deadline=None)
