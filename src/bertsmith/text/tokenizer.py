@@ -91,7 +91,7 @@ class Tokenizer:
         """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json into the folder `path`.
 
         transformers 4 and 5 load it. They know one behaviour, "hf": what a "google" tokenizer does otherwise is lost
-        on them, but for the longest word.
+        on them.
         """
         settings = folder.Settings(self.rules, self.behaviour, self.max_length)
         folder.write(Path(path), self.vocabulary, settings, self._behaviour.max_word_length)
