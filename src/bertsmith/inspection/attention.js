@@ -202,9 +202,10 @@
   function show(picture, weights, here) {
     const { data, length } = picture, outgoing = here === null || here.side === "from";
     const weight = (other) => (outgoing ? weights[here.index * length + other] : weights[other * length + here.index]);
+    const faint = Math.min(0.02, 20 / picture.lines.length);
     for (const line of picture.lines) {
       const own = here === null || (outgoing ? line.query : line.key) === here.index;
-      line.path.style.strokeOpacity = own ? Math.min(1, 0.06 + line.weight) : 0.02;
+      line.path.style.strokeOpacity = own ? Math.min(1, 0.06 + line.weight) : faint;
     }
     picture.sides.forEach((groups, side) => groups.forEach((group, index) => {
       const facing = here !== null && (side === 1) === outgoing;

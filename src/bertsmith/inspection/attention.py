@@ -80,7 +80,7 @@ class AttentionMap:
             "tokens": list(self.tokens),
             "type_ids": list(self.type_ids),
             "shape": list(self.weights.shape),
-            "weights": base64.b64encode(zlib.compress(levels.tobytes(), level=9)).decode("ascii"),
+            "weights": base64.b64encode(zlib.compress(levels.tobytes())).decode("ascii"),
             "truncated": self.truncated,
         }
 

@@ -33,7 +33,7 @@ def attention_picture(found: AttentionMap, *, start: tuple[int, int] | None = No
 def attention_page(found: AttentionMap, *, title: str = "Where the model looks") -> str:
     """A whole page with the picture alone."""
     layers, heads, length = found.weights.shape[:3]
-    cut = f" {found.truncated} more tokens did not fit into the model." if found.truncated else ""
+    cut = f" {found.truncated:,} more tokens did not fit into the model." if found.truncated else ""
     lead = f"{layers} layers of {heads} heads reading {length} tokens.{cut}"
     return page(title, lead=lead, sections=[section("Attention", HOW_TO_READ, attention_picture(found))])
 
