@@ -1,7 +1,7 @@
 """Starting weights."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bertsmith.nn.linear import LayerNorm, Linear
 
@@ -9,15 +9,29 @@ from bertsmith.nn.linear import LayerNorm, Linear
 def initialize(module: nn.Module, standard_deviation: float, generator: torch.Generator) -> None:
     """Fill every parameter below `module`: weights truncated normal, biases 0, normalization gains 1.
 
-    The normal is cut at two standard deviations, as in google-research/bert `create_initializer`. Parameters are visited
-    in the order of `named_modules`, so one generator state gives one set of weights.
+    The normal is cut at two standard deviations, as in google-research/bert `create_initializer`. Parameters are
+    visited in the order of `named_modules`, so one generator state gives one set of weights.
     """
     for _, part in module.named_modules():
         if isinstance(part, LayerNorm):
             nn.init.ones_(part.weight)
         elif isinstance(part, Linear | nn.Embedding):
-            limit = 2 * standard_deviation
-            nn.init.trunc_normal_(part.weight, 0.0, standard_deviation, -limit, limit, generator=generator)
+            _truncated_normal(part.weight, standard_deviation, generator)
         for name, parameter in part.named_parameters(recurse=False):
             if name == "bias":
                 nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def _truncated_normal(weight: Tensor, standard_deviation: float, generator: torch.Generator) -> None:
+    """Draw a normal, and draw again what lies beyond two standard deviations, as TensorFlow's initializer does.
+
+    `torch.nn.init.trunc_normal_` gives the same distribution through an inverse error function, many times slower.
+    """
+    weight.normal_(0.0, standard_deviation, generator=generator)
+    flat = weight.view(-1)
+    beyond = (flat.abs() > 2 * standard_deviation).nonzero()[:, 0]
+    while len(beyond):
+        again = weight.new_empty(len(beyond)).normal_(0.0, standard_deviation, generator=generator)
+        flat[beyond] = again
+        beyond = beyond[again.abs() > 2 * standard_deviation]
