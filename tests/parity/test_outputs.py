@@ -90,7 +90,7 @@ def test_random_base_weights(ours: Checkpoint, base: Any, sequences: list[Exampl
     ("settings", "head", "task"),
     [
         ({"num_labels": 5}, "sequence_label", {"kind": "classify", "labels": [f"LABEL_{i}" for i in range(5)]}),
-        ({"num_labels": 1}, "sequence_score", {"kind": "regress", "labels": ["LABEL_0"]}),
+        ({"num_labels": 1}, "sequence_score", {"kind": "regress"}),
         (
             {"id2label": {0: "sad", 1: "glad", 2: "mad"}, "problem_type": "multi_label_classification"},
             "multi_label",

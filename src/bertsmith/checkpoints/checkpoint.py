@@ -26,7 +26,7 @@ class Checkpoint:
 
     model: nn.Model
     tokenizer: Tokenizer
-    pooling: nn.Pooling = nn.MeanPooling()  # noqa: RUF009 - frozen
+    pooling: nn.Pooling = nn.MeanPooling()
     normalize: bool = False
     task: Mapping[str, Any] | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)

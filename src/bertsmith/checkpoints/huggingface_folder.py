@@ -121,4 +121,5 @@ def _read_tokenizer(folder: Path, bert: BertConfig) -> Tokenizer:
 def _task(bert: BertConfig) -> dict[str, Any] | None:
     if bert.architecture != SEQUENCE_CLASSIFICATION:
         return None
-    return {"kind": _TASK_KINDS[bert.sequence_problem], "labels": list(bert.labels)}
+    kind = _TASK_KINDS[bert.sequence_problem]
+    return {"kind": kind} if kind == "regress" else {"kind": kind, "labels": list(bert.labels)}  # a number has no name
