@@ -5,7 +5,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
 
 from bertsmith.errors import BertsmithError
@@ -54,21 +53,9 @@ def version(version: bool = typer.Option(False, "--version", help="Print the ver
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
     try:
-        code = app(arguments, standalone_mode=False)
+        app(arguments)
     except BertsmithError as error:
-        _complain(str(error), error.exit_code)
-    except click.ClickException as error:
-        where = f"\nTry: {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
-        _complain(error.format_message() + where, 2)
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our stdout has gone; there is nobody left to tell
-        raise SystemExit(1) from None
-    else:
-        raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _complain(message: str, code: int) -> None:
-    sys.stderr.write(f"bertsmith: {message}\n")
-    raise SystemExit(code)
+        sys.stderr.write(f"Error: {error}\n")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -14,3 +14,8 @@ TextFormat = Annotated[
 ]
 Field = Annotated[str, Option(help="The field or column with the text, for JSON lines and Parquet.")]
 Processes = Annotated[int, Option(help="Processes to work with; the result is the same for any number.")]
+TextColumns = Annotated[
+    list[str] | None,
+    Option("--text", help="Column with the text; twice for a pair. Default: guessed, and said."),
+]
+Label = Annotated[str | None, Option("--label", help="Column with the label. Default: guessed, and said.")]

@@ -55,7 +55,7 @@ class Bars:
         self._rich.update(key, completed=done, total=total, note=note, rate=_rate(task))
         ended = total is not None and done >= total
         if not talk.is_terminal and (
-            ended and not task.finished_time or time.monotonic() - self._spoke > _QUIET_SECONDS
+            (ended and not task.finished_time) or time.monotonic() - self._spoke > _QUIET_SECONDS
         ):
             self._spoke = time.monotonic()
             share = f"{done / total:4.0%}  ({done:,} of {total:,})" if total else f"{done:,}"

@@ -166,7 +166,9 @@ def _worth(comparison: Comparison) -> Section:
 
 def _fills(fills: Iterable[Fill]) -> Section:
     cards = [join(element("p", _filled(fill), class_="quote"), pages.bar_list(fill.candidates)) for fill in fills]
-    intro = "One word of each sentence was hidden. These are the encoder's likeliest tokens for it, with its probabilities."
+    intro = (
+        "One word of each sentence was hidden. These are the encoder's likeliest tokens for it, with its probabilities."
+    )
     return section("Filling in the gap", pages.paragraph(intro), pages.columns(*cards))
 
 
@@ -184,7 +186,7 @@ def _neighbourhoods(neighbourhoods: Iterable[Neighbourhood]) -> Section:
     ]
     intro = (
         "The encoder gives a word another vector in each sentence. Below, the same word stands in two contexts, each with the "
-        "words from other sentences whose vectors are nearest to it."
+        "words from other sentences whose vectors are nearest to it, the word itself left out."
     )
     how = (
         "Similarity is the cosine of last-layer vectors after the mean over many words is taken off. Compare the order, not "
@@ -195,7 +197,11 @@ def _neighbourhoods(neighbourhoods: Iterable[Neighbourhood]) -> Section:
 
 def _neighbourhood(neighbourhood: Neighbourhood) -> Html:
     quote = element("p", "“", _marked(neighbourhood.word, neighbourhood.sentence), "”", class_="quote")
-    return join(quote, element("ol", *map(_neighbour, neighbourhood.neighbours), class_="words"))
+    parts = [quote, element("ol", *map(_neighbour, neighbourhood.neighbours), class_="words")]
+    if neighbourhood.uses:
+        parts.append(element("h3", f"Used like this elsewhere: “{neighbourhood.word}”"))
+        parts.append(element("ol", *map(_use, neighbourhood.uses), class_="words"))
+    return join(*parts)
 
 
 def _neighbour(neighbour: Neighbour) -> Html:
@@ -206,6 +212,12 @@ def _neighbour(neighbour: Neighbour) -> Html:
         element("span", f"{neighbour.similarity:.2f}", class_="similarity"),
         element("small", pages.highlighted(text, span)),
     )
+
+
+def _use(use: Neighbour) -> Html:
+    text, span = _excerpt(use.sentence, use.position)
+    similarity = element("span", f"{use.similarity:.2f}", class_="similarity")
+    return element("li", similarity, element("small", pages.highlighted(text, span)))
 
 
 def _marked(word: str, sentence: str) -> Html:

@@ -28,7 +28,9 @@ from bertsmith.train.loop import Loop, Measure, Step, evaluate
 from bertsmith.train.stage import Recipe, Stage, precision_dtype
 from bertsmith.train.state import State, load_moments, load_weights, newest_state, save_state
 
-HELDOUT_SEED = 0x5EED  # one fixed draw of held-out masks for all runs, so that their figures can be compared
+# One fixed draw of held-out masks at BERT's rate, whatever a stage trains with, so that the figures of runs compare.
+HELDOUT_SEED = 0x5EED
+HELDOUT_RATE = 0.15
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ class Pretraining:
         if not read_manifest(self.data)["splits"]["heldout"]["documents"]:
             return []
         shards = Shards.load(self.data, split="heldout", thorough=False)
-        batches = _loader(shards, replace(stage, batch_size=64, accumulation=1), HELDOUT_SEED).one_epoch()
+        masking = None if stage.masking is None else replace(stage.masking, rate=HELDOUT_RATE)
+        stage = replace(stage, batch_size=64, accumulation=1, masking=masking)
+        batches = _loader(shards, stage, HELDOUT_SEED).one_epoch()
         return list(islice(batches, -(-self.heldout_sequences // 64)))
 
     def _log(self, log: Log, report: Report) -> None:

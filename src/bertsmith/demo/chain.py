@@ -1,0 +1,239 @@
+"""The demo: every link of the chain, on real text that ships with bertsmith.
+
+OUT/
+  vocabulary/    the tokenizer that was learned
+  shards/        the text as tokens
+  pretraining/   the run, with its log and OUT/pretraining/model: fills masks, makes vectors
+  finetuned/     the model that tells opinions from facts: predicts
+  result.json    every number of the report
+  report.html    the report
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bertsmith.baselines import majority_class, tfidf_logistic_regression
+from bertsmith.checkpoints import Checkpoint, load_model, save_model
+from bertsmith.data import Corpus, LearnedTokenizer, Prepared, Shards, learn_tokenizer, prepare, read_documents
+from bertsmith.demo.page import render
+from bertsmith.demo.result import (
+    Comparison,
+    CorpusFacts,
+    DemoResult,
+    Fill,
+    HeldoutFigures,
+    ModelFacts,
+    Neighbourhood,
+    ReferenceLines,
+    VocabularyFacts,
+)
+from bertsmith.errors import UsageError
+from bertsmith.inspection import WordVectors, attention
+from bertsmith.progress import Progress, silent
+from bertsmith.recipes import find
+from bertsmith.tasks import Classify, Finetuning, fill, random_twin, read_labelled
+from bertsmith.train import Pretraining, read_log
+
+DATA = Path(__file__).parent / "data"
+REVIEWS = DATA / "reviews.txt.xz"
+LICENCE = (
+    "Film reviews and labelled sentences by Bo Pang and Lillian Lee (Sentiment Polarity Dataset 2.0 and Subjectivity "
+    "Dataset 1.0, ACL 2004), CC BY 4.0; changes are listed in the package's demo/data/ATTRIBUTION.md."
+)
+
+RECIPE = "demo:reviews"
+VOCAB_SIZE = 6000
+SEEDS = (0, 1, 2)
+EPOCHS = 4
+
+FILLS = (
+    "the special [MASK] are impressive .",
+    "it is one of the [MASK] films of the year .",
+    "the film is based on the [MASK] by stephen king .",
+    "he plays a young [MASK] who falls in love with her .",
+    "this [MASK] is not worth your time .",
+)
+CONTEXTS = (
+    ("star", "she is a star who has made many movies ."),
+    ("star", "the new star wars film has more special effects ."),
+    ("play", "the two actors play brothers ."),
+    ("play", "the film is based on a play by shakespeare ."),
+)
+ATTENTION = "the special effects are amazing , but the story is dull ."
+WORDS_TO_COMPARE = 40_000
+
+
+@dataclass
+class _Clock:
+    """How long each phase took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) -> DemoResult:
+    """Run the whole chain into the folder `out` and return what was found; the page is `out`/report.html.
+
+    Raises:
+        UsageError: `out` is not empty, and is no earlier demo or `replace` is False.
+        MissingExtra: the extra `inspect` is not installed.
+    """
+    out = Path(out)
+    _make_room(out, replace=replace)
+    clock = _Clock()
+    with clock.phase("vocabulary"):
+        learned = learn_tokenizer(REVIEWS, VOCAB_SIZE, progress=progress)
+        learned.tokenizer.save(out / "vocabulary")
+    with clock.phase("shards"):
+        prepared = prepare(REVIEWS, learned.tokenizer, out / "shards", progress=progress)
+    with clock.phase("pretraining"):
+        for report in Pretraining(
+            recipe=find(RECIPE), data=out / "shards", out=out / "pretraining", evaluate_every=200
+        ).run():
+            progress("pretraining", report.step, report.steps, report.note())
+    pretrained = load_model(out / "pretraining")
+    with clock.phase("fine-tuning"):
+        comparison = _compare(pretrained, out / "finetuned", progress)
+    with clock.phase("looking inside"):
+        result = _look(out, pretrained, learned, prepared, comparison, clock.seconds, progress)
+    (out / "result.json").write_text(result.to_json(), encoding="utf-8", newline="\n")
+    (out / "report.html").write_text(render(result), encoding="utf-8", newline="\n")
+    return result
+
+
+def _make_room(out: Path, *, replace: bool) -> None:
+    marker = out / "demo.json"
+    if out.exists() and any(out.iterdir()):
+        if not marker.is_file():
+            raise UsageError(f"{out} is not empty and not an earlier demo. Choose another folder with -o.")
+        if not replace:
+            raise UsageError(f"{out} holds an earlier demo. Let it give way, or choose another folder with -o.")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps({"kind": "demo", "recipe": RECIPE}) + "\n", encoding="utf-8")
+
+
+def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Comparison:
+    """Fine-tune the encoder and its twin without pretraining, by the same code, and score both and two baselines."""
+    test = read_labelled(DATA / "test.tsv", Classify)
+    scores: dict[str, list[float]] = {"pretrained": [], "twin": []}
+    best = (0.0, pretrained)
+    total = 2 * len(SEEDS)
+    for seed in SEEDS:
+        for name, start in (("pretrained", pretrained), ("twin", random_twin(pretrained, seed))):
+            number = sum(map(len, scores.values()))
+            steps = Finetuning(
+                task="classify",
+                model=start,
+                train=DATA / "train.tsv",
+                dev=DATA / "dev.tsv",
+                epochs=EPOCHS,
+                seeds=(seed,),
+            )
+            note = f"{'with' if name == 'pretrained' else 'without'} pretraining, seed {seed}"
+            finetuned = steps.finish(
+                lambda phase, done, of, number=number, note=note: progress(
+                    phase, number * (of or 1) + done, total * (of or 1), note
+                )
+            )
+            scores[name].append(finetuned.predictor().evaluate(test).metrics["accuracy"])
+            if name == "pretrained" and finetuned.mean > best[0]:
+                best = (finetuned.mean, finetuned.checkpoint)
+    save_model(out, best[1])
+    train, dev = (read_labelled(DATA / f"{name}.tsv", Classify) for name in ("train", "dev"))
+    tfidf = tfidf_logistic_regression((train.texts, train.labels), (dev.texts, dev.labels), test.texts)
+    return Comparison(
+        task="is a sentence about a film an opinion or a fact?",
+        train_size=len(train.texts),
+        test_size=len(test.texts),
+        pretrained=tuple(scores["pretrained"]),
+        not_pretrained=tuple(scores["twin"]),
+        tfidf=tfidf.accuracy(test.labels),
+        majority=majority_class(train.labels, len(test.texts)).accuracy(test.labels),
+    )
+
+
+def _look(
+    out: Path,
+    pretrained: Checkpoint,
+    learned: LearnedTokenizer,
+    prepared: Prepared,
+    comparison: Comparison,
+    seconds: dict[str, float],
+    progress: Progress,
+) -> DemoResult:
+    model, tokenizer = pretrained.model, pretrained.tokenizer
+    log = tuple(read_log(out / "pretraining"))
+    steps = [record for record in log if "train" in record]
+    heldout = [record["heldout"] for record in log if "heldout" in record][-1]
+    config = model.config.encoder
+    return DemoResult(
+        corpus=CorpusFacts(
+            name="film reviews",
+            documents=prepared.counts.documents,
+            words=prepared.counts.words,
+            licence=LICENCE,
+        ),
+        vocabulary=VocabularyFacts(
+            size=len(tokenizer.vocabulary),
+            fertility=learned.statistics.fertility,
+            unknown_rate=learned.statistics.unknown_rate,
+        ),
+        model=ModelFacts(
+            name="BERT",
+            num_hidden_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            num_attention_heads=model.encoder.blocks[0].attention.num_attention_heads,  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+            parameters=sum(p.numel() for p in model.parameters()),
+        ),
+        seconds=dict(seconds),
+        log=log,
+        references=ReferenceLines(ln_v=math.log(len(tokenizer.vocabulary)), unigram=unigram_loss(out / "shards")),
+        heldout=HeldoutFigures(
+            masked_lm_loss=heldout["masked_lm"]["loss"],
+            masked_lm_accuracy=heldout["masked_lm"]["accuracy"],
+            next_sentence_accuracy=heldout["next_sentence"]["accuracy"],
+        ),
+        tokens_per_second=sum(r["tokens"] for r in steps) / sum(r["seconds"] for r in steps),
+        comparison=comparison,
+        fills=tuple(
+            Fill(text, tuple((c.token, c.probability) for c in fill(model, tokenizer, text)[0])) for text in FILLS
+        ),
+        neighbourhoods=_neighbourhoods(pretrained, progress),
+        attention=attention(model, tokenizer, ATTENTION),
+        model_folder=out / "pretraining" / "model",
+        commands=(
+            f'bertsmith fill --model {out}/pretraining "the acting is [MASK] ."',
+            f'bertsmith embed --model {out}/pretraining --text "a quiet , moving film ."',
+            f"bertsmith evaluate --model {out}/finetuned {DATA / 'test.tsv'}",
+            f"bertsmith models show {out}/pretraining",
+        ),
+    )
+
+
+def unigram_loss(shards: Path) -> float:
+    """The loss in nats of guessing held-out tokens by their frequency in the training text (add-one smoothed)."""
+    train = Shards.load(shards, thorough=False).token_counts() + 1.0
+    heldout = Shards.load(shards, "heldout", thorough=False).token_counts()
+    return float(-(heldout * np.log(train / train.sum())).sum() / heldout.sum())
+
+
+def _neighbourhoods(pretrained: Checkpoint, progress: Progress) -> tuple[Neighbourhood, ...]:
+    sentences = (line for document in read_documents(REVIEWS) for line in document.text.split("\n"))
+    vectors = WordVectors.collect(
+        pretrained.model, pretrained.tokenizer, sentences, max_words=WORDS_TO_COMPARE, progress=progress
+    )
+    return tuple(Neighbourhood(word, sentence, tuple(vectors.nearest(word, sentence))) for word, sentence in CONTEXTS)
