@@ -121,31 +121,42 @@ class WordVectors:
         start, end = self.positions[index]
         return self.sentences[self.sentence_ids[index]][start:end]
 
-    def nearest(self, word: str, sentence: str, k: int = 5, *, same_word: bool = False) -> list[Neighbour]:
-        """The `k` words nearest to the first `word` in `sentence`, the nearest first, at most one place for each word.
+    def nearest(self, word: str, sentence: str, k: int = 5) -> list[Neighbour]:
+        """The `k` other words nearest to the first `word` in `sentence`, the nearest first, each in its nearest place.
 
-        Words of the same sentence are left out, and so is the word itself wherever it stands, unless `same_word`: that
-        it is like itself is the least that any encoder knows.
+        The word itself is left out wherever it stands: that it is like itself is the least that any encoder knows.
 
         Raises:
             UsageError: `word` is not a word of `sentence`, or `k` is not positive.
         """
+        found: dict[str, Neighbour] = {}
+        for neighbour in self._ranked(word, sentence, k):
+            name = neighbour.word.casefold()
+            if name != word.casefold():
+                found.setdefault(name, neighbour)
+            if len(found) == k:
+                break
+        return list(found.values())
+
+    def nearest_uses(self, word: str, sentence: str, k: int = 3) -> list[Neighbour]:
+        """Where else `word` is used most as it is in `sentence`: the `k` nearest places, the nearest first.
+
+        Raises:
+            UsageError: `word` is not a word of `sentence`, or `k` is not positive.
+        """
+        uses = (one for one in self._ranked(word, sentence, k) if one.word.casefold() == word.casefold())
+        return list(islice(uses, k))
+
+    def _ranked(self, word: str, sentence: str, k: int) -> Iterator[Neighbour]:
+        """Every word of other sentences, the nearest first."""
         if k < 1:
             raise UsageError(f"k is {k}; ask for at least one neighbour.")
         similarities = self.vectors @ self._vector(word, sentence)
-        known = {sentence}
-        taken = set() if same_word else {word.casefold()}
-        found: list[Neighbour] = []
         for index in np.argsort(-similarities, kind="stable"):
-            other, where = self.word(index), self.sentences[self.sentence_ids[index]]
-            if where in known or other.casefold() in taken:
-                continue
-            taken.add(other.casefold())
-            start, end = self.positions[index].tolist()
-            found.append(Neighbour(other, where, (start, end), float(similarities[index])))
-            if len(found) == k:
-                break
-        return found
+            where = self.sentences[self.sentence_ids[index]]
+            if where != sentence:
+                start, end = self.positions[index].tolist()
+                yield Neighbour(where[start:end], where, (start, end), float(similarities[index]))
 
     def _vector(self, word: str, sentence: str) -> NDArray[np.float32]:
         """The direction of the first `word` in `sentence`, (hidden_size,)."""
