@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ class Encoder(nn.Module):
         return deque(self.layers(inputs, self.apply_masks(inputs, masks)), maxlen=1).pop()
 
     def _embed(self, stream: str, inputs: Batch) -> Tensor:
-        first, *others = self.channels[stream]
+        first, *others = cast(nn.ModuleList, self.channels[stream])
         total = first(inputs)
         for channel in others:
             total = total + channel(inputs)
@@ -119,7 +120,7 @@ class Encoder(nn.Module):
     @property
     def token_table(self) -> nn.Embedding:
         """The token vectors, (vocab_size, hidden_size): what a masked-LM head is tied to."""
-        for channel in self.channels["tokens"]:
+        for channel in cast(nn.ModuleList, self.channels["tokens"]):
             if isinstance(channel, Lookup) and channel.field == "input_ids":
                 return channel.table
         raise LookupError("this encoder has no lookup channel for input_ids")
