@@ -39,7 +39,7 @@ from bertsmith.errors import UsageError
 from bertsmith.inspection import WordVectors, attention
 from bertsmith.progress import Progress, silent
 from bertsmith.recipes import find
-from bertsmith.tasks import Classify, Finetuning, fill, random_twin, read_labelled
+from bertsmith.tasks import Classify, Finetuning, Labelled, fill, random_twin, read_labelled
 from bertsmith.train import Pretraining, read_log
 
 DATA = Path(__file__).parent / "data"
@@ -128,7 +128,7 @@ def _make_room(out: Path, *, replace: bool) -> None:
 
 def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Comparison:
     """Fine-tune the encoder and its twin without pretraining, by the same code, and score both and two baselines."""
-    test = read_labelled(DATA / "test.tsv", Classify)
+    train, dev, test = (read_labelled(DATA / f"{name}.tsv", Classify) for name in ("train", "dev", "test"))
     scores: dict[str, list[float]] = {"pretrained": [], "twin": []}
     best = (0.0, pretrained)
     total = 2 * len(SEEDS)
@@ -153,17 +153,22 @@ def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Compariso
             if name == "pretrained" and finetuned.mean > best[0]:
                 best = (finetuned.mean, finetuned.checkpoint)
     save_model(out, best[1])
-    train, dev = (read_labelled(DATA / f"{name}.tsv", Classify) for name in ("train", "dev"))
-    tfidf = tfidf_logistic_regression((train.texts, train.labels), (dev.texts, dev.labels), test.texts)
+    (train_texts, train_labels), (texts, labels) = _strings(train), _strings(test)
+    tfidf = tfidf_logistic_regression((train_texts, train_labels), _strings(dev), texts)
     return Comparison(
         task="is a sentence about a film an opinion or a fact?",
-        train_size=len(train.texts),
-        test_size=len(test.texts),
+        train_size=len(train_texts),
+        test_size=len(texts),
         pretrained=tuple(scores["pretrained"]),
         not_pretrained=tuple(scores["twin"]),
-        tfidf=tfidf.accuracy(test.labels),
-        majority=majority_class(train.labels, len(test.texts)).accuracy(test.labels),
+        tfidf=tfidf.accuracy(labels),
+        majority=majority_class(train_labels, len(texts)).accuracy(labels),
     )
+
+
+def _strings(labelled: Labelled) -> tuple[list[str], list[str]]:
+    """Single texts and their labels by name, as the baselines take them."""
+    return [str(text) for text in labelled.texts], [str(label) for label in labelled.labels]
 
 
 def _look(

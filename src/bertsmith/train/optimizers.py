@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bertsmith.config import Part, require
 
@@ -75,27 +75,18 @@ class UncorrectedAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            for p in parameters:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
                 if not self.state[p]:
                     self.state[p]["exp_avg"] = torch.zeros_like(p)
                     self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
-            gradients: list[Tensor] = [p.grad for p in parameters]  # pyright: ignore[reportAssignmentType]
-            means: list[Tensor] = [self.state[p]["exp_avg"] for p in parameters]
-            squares: list[Tensor] = [self.state[p]["exp_avg_sq"] for p in parameters]
-            beta1, beta2 = group["betas"]
-            torch._foreach_mul_(means, beta1)
-            torch._foreach_add_(means, gradients, alpha=1 - beta1)
-            torch._foreach_mul_(squares, beta2)
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-            denominators = torch._foreach_sqrt(squares)
-            torch._foreach_add_(denominators, group["eps"])
-            updates = torch._foreach_div(means, denominators)
-            if group["weight_decay"]:
-                torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
-            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+                mean, square = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
+                mean.lerp_(p.grad, 1 - beta1)
+                square.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-group["lr"])
 
 
 def _check(config: AdamW | BertAdamW) -> None:

@@ -1,0 +1,59 @@
+"""The examples run as they stand, on small files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = ["stages.0.steps=12", "stages.0.length=32", "encoder.hidden_size=24", "encoder.layers.0.count=1"]
+
+
+def run(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def own_bert(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, made by the example that makes one."""
+    from bertsmith.data import learn_tokenizer
+
+    out = tmp_path_factory.mktemp("examples")
+    with pytest.raises(Exception, match="at most"):
+        learn_tokenizer(corpus, 300)  # the small corpus has fewer; the example is run on a larger one
+    text = out / "text.txt"
+    syllables = [a + b for a in "bdfglmnprst" for b in "aeiou"]
+    words = [a + b + c for a in syllables for b in syllables[::7] for c in ("", "n", "st")]
+    lines = [" ".join(words[(i * 37 + j * j) % len(words)] for j in range(12)) + "." for i in range(600)]
+    text.write_text("\n".join(line + ("\n" if i % 12 == 11 else "") for i, line in enumerate(lines)), encoding="utf-8")
+    said = run("02_your_own_bert.py", text, out, *SMALL)
+    assert "masked-LM loss" in said and "<bertsmith model" in said
+    return out / "run"
+
+
+def test_fill_and_embed(own_bert: Path) -> None:
+    said = run("01_fill_and_embed.py", own_bert)
+    assert "%" in said and "float32" in said
+
+
+def test_classify(own_bert: Path, tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        rows = [f"{'what a' if i % 2 else 'the'} film number {i}\t{'opinion' if i % 2 else 'fact'}" for i in range(24)]
+        (tmp_path / f"{name}.tsv").write_text("text\tlabel\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    said = run("03_classify.py", own_bert, tmp_path / "train.tsv", tmp_path / "dev.tsv", tmp_path / "out")
+    assert "without pretraining" in said and "opinion" in said
+
+
+def test_look_inside(own_bert: Path, tmp_path: Path) -> None:
+    said = run("04_look_inside.py", own_bert, tmp_path / "page.html")
+    assert "river" in said or "quiet" in said
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_every_example_is_run_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in text] == []
