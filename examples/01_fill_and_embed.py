@@ -1,6 +1,6 @@
 """Use a model folder: fill a mask, embed texts, look at hidden states.
 
-    python examples/01_fill_and_embed.py runs/demo/pretraining
+python examples/01_fill_and_embed.py runs/demo/pretraining
 """
 
 import sys

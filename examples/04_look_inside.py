@@ -1,6 +1,6 @@
 """What do the heads look at, and which words does the encoder take for alike?
 
-    python examples/04_look_inside.py MODEL page.html
+python examples/04_look_inside.py MODEL page.html
 """
 
 import sys

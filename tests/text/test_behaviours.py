@@ -53,7 +53,21 @@ FRAGMENTS = [
         "\ue000",
         "\u061d",
     ),
-    *("don't", "U.S.", "$3.50", "unaffable", "élève", "straße", "Naïve", "WORLD", "😀", "👩‍👩‍👧", "—", "“q”", "\u1fef"),
+    *(
+        "don't",
+        "U.S.",
+        "$3.50",
+        "unaffable",
+        "élève",
+        "straße",
+        "Naïve",
+        "WORLD",
+        "😀",
+        "👩\u200d👩\u200d👧",
+        "—",
+        "“q”",
+        "\u1fef",
+    ),
     *(" ", " ", "\n", "\t"),
 ]
 TEXTS = st.lists(

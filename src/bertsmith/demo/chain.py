@@ -22,7 +22,7 @@ import numpy as np
 
 from bertsmith.baselines import majority_class, tfidf_logistic_regression
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.data import Corpus, LearnedTokenizer, Prepared, Shards, learn_tokenizer, prepare, read_documents
+from bertsmith.data import LearnedTokenizer, Prepared, Shards, learn_tokenizer, prepare, read_documents
 from bertsmith.demo.page import render
 from bertsmith.demo.result import (
     Comparison,
@@ -37,6 +37,7 @@ from bertsmith.demo.result import (
 )
 from bertsmith.errors import UsageError
 from bertsmith.inspection import WordVectors, attention
+from bertsmith.inspection.charts import check_installed
 from bertsmith.progress import Progress, silent
 from bertsmith.recipes import find
 from bertsmith.tasks import Classify, Finetuning, Labelled, fill, random_twin, read_labelled
@@ -44,6 +45,7 @@ from bertsmith.train import Pretraining, read_log
 
 DATA = Path(__file__).parent / "data"
 REVIEWS = DATA / "reviews.txt.xz"
+OTHER_REVIEWS = DATA / "reviews-heldout.txt.xz"  # for looking at words in text that was not trained on
 LICENCE = (
     "Film reviews and labelled sentences by Bo Pang and Lillian Lee (Sentiment Polarity Dataset 2.0 and Subjectivity "
     "Dataset 1.0, ACL 2004), CC BY 4.0; changes are listed in the package's demo/data/ATTRIBUTION.md."
@@ -51,8 +53,11 @@ LICENCE = (
 
 RECIPE = "demo:reviews"
 VOCAB_SIZE = 6000
+HELDOUT = 0.05
 SEEDS = (0, 1, 2)
-EPOCHS = 4
+LABELS = 200
+EPOCHS = 10
+BATCH_SIZE = 16
 
 FILLS = (
     "the special [MASK] are impressive .",
@@ -68,7 +73,6 @@ CONTEXTS = (
     ("play", "the film is based on a play by shakespeare ."),
 )
 ATTENTION = "the special effects are amazing , but the story is dull ."
-WORDS_TO_COMPARE = 40_000
 
 
 @dataclass
@@ -91,14 +95,15 @@ def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) 
         UsageError: `out` is not empty, and is no earlier demo or `replace` is False.
         MissingExtra: the extra `inspect` is not installed.
     """
+    check_installed()  # now, and not after five minutes of training
     out = Path(out)
     _make_room(out, replace=replace)
     clock = _Clock()
     with clock.phase("vocabulary"):
-        learned = learn_tokenizer(REVIEWS, VOCAB_SIZE, progress=progress)
+        learned = learn_tokenizer(REVIEWS, VOCAB_SIZE, heldout=HELDOUT, progress=progress)
         learned.tokenizer.save(out / "vocabulary")
     with clock.phase("shards"):
-        prepared = prepare(REVIEWS, learned.tokenizer, out / "shards", progress=progress)
+        prepared = prepare(REVIEWS, learned.tokenizer, out / "shards", heldout=HELDOUT, progress=progress)
     with clock.phase("pretraining"):
         for report in Pretraining(
             recipe=find(RECIPE), data=out / "shards", out=out / "pretraining", evaluate_every=200
@@ -126,31 +131,35 @@ def _make_room(out: Path, *, replace: bool) -> None:
     marker.write_text(json.dumps({"kind": "demo", "recipe": RECIPE}) + "\n", encoding="utf-8")
 
 
+def _few_labels(out: Path) -> Path:
+    """The first `LABELS` training sentences: few labels are where pretraining counts."""
+    lines = (DATA / "train.tsv").read_text(encoding="utf-8").splitlines()[: LABELS + 1]
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    return out
+
+
 def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Comparison:
     """Fine-tune the encoder and its twin without pretraining, by the same code, and score both and two baselines."""
-    train, dev, test = (read_labelled(DATA / f"{name}.tsv", Classify) for name in ("train", "dev", "test"))
-    scores: dict[str, list[float]] = {"pretrained": [], "twin": []}
+    few = _few_labels(out.with_name("labelled.tsv"))
+    train, dev, test = (read_labelled(file, Classify) for file in (few, DATA / "dev.tsv", DATA / "test.tsv"))
+    scores: dict[str, list[float]] = {"with": [], "without": []}
     best = (0.0, pretrained)
-    total = 2 * len(SEEDS)
     for seed in SEEDS:
-        for name, start in (("pretrained", pretrained), ("twin", random_twin(pretrained, seed))):
-            number = sum(map(len, scores.values()))
-            steps = Finetuning(
+        for pretraining, start in (("with", pretrained), ("without", random_twin(pretrained, seed))):
+            run = Finetuning(
                 task="classify",
                 model=start,
-                train=DATA / "train.tsv",
+                train=few,
                 dev=DATA / "dev.tsv",
                 epochs=EPOCHS,
+                batch_size=BATCH_SIZE,
                 seeds=(seed,),
             )
-            note = f"{'with' if name == 'pretrained' else 'without'} pretraining, seed {seed}"
-            finetuned = steps.finish(
-                lambda phase, done, of, number=number, note=note: progress(
-                    phase, number * (of or 1) + done, total * (of or 1), note
-                )
-            )
-            scores[name].append(finetuned.predictor().evaluate(test).metrics["accuracy"])
-            if name == "pretrained" and finetuned.mean > best[0]:
+            done = sum(map(len, scores.values()))
+            note = f"{pretraining} pretraining, seed {seed}"
+            finetuned = run.finish(_one_of(2 * len(SEEDS), done, note, progress))
+            scores[pretraining].append(finetuned.predictor().evaluate(test).metrics["accuracy"])
+            if pretraining == "with" and finetuned.mean > best[0]:
                 best = (finetuned.mean, finetuned.checkpoint)
     save_model(out, best[1])
     (train_texts, train_labels), (texts, labels) = _strings(train), _strings(test)
@@ -159,11 +168,21 @@ def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Compariso
         task="is a sentence about a film an opinion or a fact?",
         train_size=len(train_texts),
         test_size=len(texts),
-        pretrained=tuple(scores["pretrained"]),
-        not_pretrained=tuple(scores["twin"]),
+        pretrained=tuple(scores["with"]),
+        not_pretrained=tuple(scores["without"]),
         tfidf=tfidf.accuracy(labels),
         majority=majority_class(train_labels, len(texts)).accuracy(labels),
     )
+
+
+def _one_of(runs: int, number: int, note: str, progress: Progress) -> Progress:
+    """Progress of one run among several like it, as progress of them all."""
+
+    def tell(phase: str, done: int, total: int | None, _: str = "") -> None:
+        if total is not None:
+            progress(phase, number * total + done, runs * total, note)
+
+    return tell
 
 
 def _strings(labelled: Labelled) -> tuple[list[str], list[str]]:
@@ -237,8 +256,6 @@ def unigram_loss(shards: Path) -> float:
 
 
 def _neighbourhoods(pretrained: Checkpoint, progress: Progress) -> tuple[Neighbourhood, ...]:
-    sentences = (line for document in read_documents(REVIEWS) for line in document.text.split("\n"))
-    vectors = WordVectors.collect(
-        pretrained.model, pretrained.tokenizer, sentences, max_words=WORDS_TO_COMPARE, progress=progress
-    )
+    sentences = (line for document in read_documents(OTHER_REVIEWS) for line in document.text.split("\n"))
+    vectors = WordVectors.collect(pretrained.model, pretrained.tokenizer, sentences, progress=progress)
     return tuple(Neighbourhood(word, sentence, tuple(vectors.nearest(word, sentence))) for word, sentence in CONTEXTS)

@@ -9,7 +9,7 @@ RUN/
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -68,7 +68,7 @@ class Pretraining:
     save_every: int = 500
     heldout_sequences: int = 512
 
-    def run(self, *, resume: bool = False) -> Iterator[Report]:
+    def run(self, *, resume: bool = False) -> Generator[Report, None, None]:
         """Train to the end of the last stage and write `out/model`.
 
         Raises:
