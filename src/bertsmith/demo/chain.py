@@ -175,12 +175,12 @@ def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Compariso
     )
 
 
-def _one_of(runs: int, number: int, note: str, progress: Progress) -> Progress:
+def _one_of(runs: int, number: int, name: str, progress: Progress) -> Progress:
     """Progress of one run among several like it, as progress of them all."""
 
-    def tell(phase: str, done: int, total: int | None, _: str = "") -> None:
+    def tell(phase: str, done: int, total: int | None, note: str = "") -> None:
         if total is not None:
-            progress(phase, number * total + done, runs * total, note)
+            progress(phase, number * total + done, runs * total, note or name)
 
     return tell
 
