@@ -19,7 +19,7 @@ check: $(VENV)/installed-dev  ## format, types and room rules only
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)lint-imports
-	$(RUN)pyright
+	$(RUN)pyright --pythonpath $(RUN)python
 
 format: $(VENV)/installed-dev  ## rewrite the code in the project's format
 	$(RUN)ruff check --fix .
