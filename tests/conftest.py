@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from bertsmith.config import override
 from bertsmith.data import learn_tokenizer, prepare
@@ -15,6 +16,10 @@ from bertsmith.train import Recipe
 
 # Several test processes share the cores; torch's threads would only wait for each other.
 torch.set_num_threads(1)
+
+# What is generated must not be refused because the machine is busy.
+settings.register_profile("bertsmith", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bertsmith")
 
 
 @pytest.fixture(autouse=True)

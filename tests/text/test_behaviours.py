@@ -98,7 +98,7 @@ def ours(uncased, lower_case):
     return {name: Tokenizer(uncased, lower_case=lower_case, behaviour=name) for name in ("google", "hf")}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(text=TEXTS)
 def test_google_equals_the_original(ours, full_tokenizer, text):
     tokenizer = ours["google"]
@@ -109,7 +109,7 @@ def test_google_equals_the_original(ours, full_tokenizer, text):
     assert tokenizer.ids_batch([text])[0].tolist() == encoding.ids
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(text=TEXTS)
 def test_hf_equals_transformers(ours, bert_tokenizer, text):
     tokenizer = ours["hf"]
@@ -121,7 +121,7 @@ def test_hf_equals_transformers(ours, bert_tokenizer, text):
     assert tokenizer.ids_batch([text])[0].tolist() == encoding.ids
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(first=TEXTS, second=TEXTS.filter(bool))  # transformers takes an empty second text for none
 def test_hf_pairs_equal_transformers(ours, bert_tokenizer, first, second):
     expected = bert_tokenizer(first, second, verbose=False)
@@ -132,7 +132,7 @@ def test_hf_pairs_equal_transformers(ours, bert_tokenizer, first, second):
 
 
 @pytest.mark.parametrize("behaviour", ["google", "hf"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXTS)
 def test_offsets_and_words_point_into_the_text(ours, behaviour, text):
     encoding = ours[behaviour].encode(text)
@@ -145,7 +145,7 @@ def test_offsets_and_words_point_into_the_text(ours, behaviour, text):
 
 
 @pytest.mark.parametrize("behaviour", ["google", "hf"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(st.characters(max_codepoint=127)))
 def test_in_ascii_each_token_is_its_text(ours, behaviour, text):
     encoding = ours[behaviour].encode(text)

@@ -21,7 +21,7 @@ def test_rules_can_be_chosen():
     assert count_words(["Café"], strip_accents=False) == {"café": 1}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("aA .,中"), max_size=30)))
 def test_equals_the_original_text_by_text(google, texts):
     expected = Counter(token for text in texts for token in google.BasicTokenizer().tokenize(text))

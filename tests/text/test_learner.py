@@ -81,7 +81,7 @@ def learn_by_brute_force(word_counts, merges, min_frequency):
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=7), st.integers(1, 20), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(word_counts=WORDS, merges=st.integers(0, 12), min_frequency=st.integers(1, 4))
 def test_equals_the_definition(word_counts, merges, min_frequency):
     characters = set("".join(word_counts))
@@ -145,7 +145,7 @@ def test_likelihood_differs_from_frequency_and_from_the_ratio():
     assert qu > xy > ae
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(word_counts=WORDS, data=st.data())
 def test_the_gain_is_the_difference_of_likelihoods(word_counts, data):
     words = Counter({(word[0], *("##" + c for c in word[1:])): count for word, count in word_counts.items()})

@@ -47,7 +47,7 @@ def test_every_code_point_of_unicode_as_google_has_it(google):
         assert texts_of(ours.tokens(text)) == oracle.tokenize(text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=TEXTS, lower_case=st.booleans())
 def test_any_text_as_google_has_it(google, text, lower_case):
     ours = BasicTokenizer(lower_case, lower_case)
@@ -58,7 +58,7 @@ def test_any_text_as_google_has_it(google, text, lower_case):
     assert [token.text for tokens in by_word for token in tokens] == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXTS, split_chinese=st.booleans())
 def test_words_and_spans_hold_the_same_tokens(text, split_chinese):
     tokenizer = BasicTokenizer(split_chinese=split_chinese)
@@ -77,7 +77,7 @@ def test_a_long_word_is_split_at_signs_unless_a_sigma_looks_across():
     assert [end for _, end in find_spans("a[MASK],b", split_chinese=True)] == [7, 8, 9]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_origins_lie_in_the_text_in_order(text):
     tokens = BasicTokenizer().tokens(text)

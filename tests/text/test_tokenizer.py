@@ -55,7 +55,7 @@ def test_truncation_is_longest_first_and_counted(behaviour, first, second, max_l
     assert {len(values) for values in (encoding.offsets, encoding.word_ids, encoding.type_ids)} == {len(expected)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(first=st.integers(0, 30), second=st.integers(0, 30), room=st.integers(0, 40))
 def test_pairs_are_cut_as_google_cuts_them(first, second, room):
     kept_first, kept_second = first, second
@@ -104,7 +104,7 @@ def test_a_typed_mask_is_honoured_where_asked_for(behaviour):
 
 
 @BOTH
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.lists(st.sampled_from(["[MASK]", "ab", "é", " ", ",", "\u0301", "中", "\u200b"])).map("".join))
 def test_encode_masked_equals_hf(behaviour, text):
     expected = Tokenizer(SMALL).encode(text, special_tokens=True)
@@ -163,7 +163,7 @@ def test_decode():
 
 
 @BOTH
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])) | st.text("abcdefé ,.-"))
 def test_decoding_and_encoding_again_is_stable(public, uncased, behaviour, text):
     tokenizer = public[behaviour]
