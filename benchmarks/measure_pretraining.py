@@ -2,7 +2,7 @@
 
     python benchmarks/measure_pretraining.py [--recipe demo:reviews] [--rounds 7] [--quick] [--json]
 
-Contestants take turns, a few steps each, and every round gives one ratio a pair, so that a machine whose speed drifts does
+Contestants take turns, the same batches each, and every round gives one ratio a pair, so that a machine whose speed drifts does
 not favour anybody. A step is forward, backward, clipping and AdamW. Speed is in real tokens (padding not counted) a second.
 
 - bertsmith: as `bertsmith pretrain` runs it (packed rows, head on the predicted positions, bfloat16 stream where the CPU
@@ -22,25 +22,26 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertForPreTraining
 
 from bertsmith.checkpoints import Checkpoint, save_model
-from bertsmith.data import Batch, Loader, Shards, learn_tokenizer, prepare
+from bertsmith.data import Batch, Loader, Position, Shards, learn_tokenizer, prepare
 from bertsmith.nn import Model
-from bertsmith.objectives import Objective, measure
+from bertsmith.objectives import Objective
 from bertsmith.recipes import find
-from bertsmith.train import AdamW, Stage, precision_dtype
+from bertsmith.train import AdamW, Constant, Loop, Stage, precision_dtype
 
+LEARNING_RATE = 1e-5
 TEXT = Path(__file__).parents[1] / "src" / "bertsmith" / "demo" / "data" / "reviews.txt.xz"
 
 
 @dataclass
 class Contestant:
-    """One way to train: `step` runs one update on the batch with that number and returns its loss."""
+    """One way to train: `step` runs one update on the batch with that number, which goes up by one, and returns its loss."""
 
     name: str
     step: Callable[[int], float]
@@ -49,28 +50,23 @@ class Contestant:
 def ours(
     name: str, model: Model, objectives: tuple[Objective, ...], batches: list[Batch], dtype: torch.dtype
 ) -> Contestant:
+    """bertsmith's own training loop, taking the batches in turn for ever."""
     model.encoder.stream_dtype = dtype
-    optimizer = AdamW().build(model)
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-5
-
-    def step(number: int) -> float:
-        model.train()
-        losses = measure(model, objectives, batches[number]).values()
-        loss = torch.stack([each.total / each.count for each in losses]).sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    return Contestant(name, step)
+    loop = Loop(
+        model=model,
+        objectives=objectives,
+        optimizer=AdamW().build(model),
+        schedule=Constant(peak=LEARNING_RATE),
+        steps=sys.maxsize,
+    )
+    steps = loop.run((batch, Position()) for batch in cycle(batches))
+    return Contestant(name, lambda _: sum(each.loss for each in next(steps).measures.values()))
 
 
 def transformers(name: str, folder: Path, batches: list[dict[str, torch.Tensor]], *, autocast: bool) -> Contestant:
     config = BertConfig.from_pretrained(folder)
     model = BertForPreTraining.from_pretrained(folder, config=config, dtype=torch.float32).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
 
     def step(number: int) -> float:
         with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
@@ -97,17 +93,16 @@ def padded(batch: Batch, pad_id: int) -> dict[str, torch.Tensor]:
     return {**made, "attention_mask": mask, "next_sentence_label": batch.targets["next_sentence_label"]}
 
 
-def contest(contestants: list[Contestant], tokens: list[int], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Tokens a second of each contestant in each round, the first round not counted."""
+def contest(contestants: list[Contestant], tokens: list[int], rounds: int) -> dict[str, list[float]]:
+    """Tokens a second of each contestant in each round: every round all take all batches. The first is not counted."""
     speeds: dict[str, list[float]] = {c.name: [] for c in contestants}
     for turn in range(rounds + 1):
         for contestant in contestants:
-            numbers = [(turn * steps + i) % len(tokens) for i in range(steps)]
             started = time.perf_counter()
-            for number in numbers:
+            for number in range(len(tokens)):
                 contestant.step(number)
             if turn:
-                speeds[contestant.name].append(sum(tokens[n] for n in numbers) / (time.perf_counter() - started))
+                speeds[contestant.name].append(sum(tokens) / (time.perf_counter() - started))
         print(f"round {turn} of {rounds}", file=sys.stderr)
     return speeds
 
@@ -122,15 +117,15 @@ def setting(recipe_name: str, vocab_size: int, folder: Path) -> tuple[Shards, St
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="demo:reviews")
-    parser.add_argument("--vocab-size", type=int, default=8000)
+    parser.add_argument("--vocab-size", type=int, default=6000)
     parser.add_argument("--batch-size", type=int, help="sequences a step; default: the recipe's")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=20, help="steps a turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="three short rounds")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    rounds, steps = (3, 2) if options.quick else (options.rounds, options.steps)
+    rounds, steps = (3, 5) if options.quick else (options.rounds, options.steps)
     torch.set_num_threads(options.threads)
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -139,7 +134,7 @@ def main() -> None:
         save_model(folder / "model", Checkpoint(model=model, tokenizer=shards.tokenizer))
         size = options.batch_size or stage.batch_size
         loader = Loader(shards, stage.instances, stage.masking, length=stage.length, batch_size=size, seed=0)
-        batches = [batch for batch, _ in islice(loader.batches(), max(8, steps * 2))]
+        batches = [batch for batch, _ in islice(loader.batches(), steps)]
         rows = [padded(batch, shards.vocabulary.pad_id) for batch in batches]
         twin = model.config.initialized(0)
         native = precision_dtype("auto", torch.device("cpu"))
@@ -149,7 +144,7 @@ def main() -> None:
             transformers("transformers float32", folder / "model", rows, autocast=False),
             transformers("transformers bfloat16 autocast", folder / "model", rows, autocast=True),
         ]
-        speeds = contest(contestants, [batch.num_tokens for batch in batches], rounds, steps)
+        speeds = contest(contestants, [batch.num_tokens for batch in batches], rounds)
 
     filled = sum(b.num_tokens for b in batches) / sum(b["input_ids"].numel() for b in batches)
     real = sum(b.num_tokens for b in batches) / sum(r["input_ids"].numel() for r in rows)
@@ -168,10 +163,14 @@ def main() -> None:
         spread = f"{ratios[name]:.2f} ({min(pairs):.2f} to {max(pairs):.2f})"
         print(f"{name:34} {statistics.median(values):8,.0f} {min(values):8,.0f} {max(values):8,.0f}   {spread}")
     if options.json:
+        size = options.recipe.split(":")[-1]
         keys = {
-            "demo_vs_transformers_float32": ratios["transformers float32"],
-            "demo_vs_transformers_bfloat16": ratios["transformers bfloat16 autocast"],
-            "bfloat16_vs_float32": ratios["bertsmith float32"],
+            f"{size}_vs_transformers_float32": ratios["transformers float32"],
+            f"{size}_vs_transformers_bfloat16": ratios["transformers bfloat16 autocast"],
+            f"{size}_vs_transformers_best": min(
+                ratio for name, ratio in ratios.items() if name.startswith("transformers")
+            ),
+            f"{size}_bfloat16_vs_float32": ratios["bertsmith float32"],
         }
         print(json.dumps({name: round(value, 3) for name, value in keys.items()}))
 

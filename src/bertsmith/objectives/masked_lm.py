@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import cast
 
-import torch.nn.functional as F
-
 from bertsmith.data import Batch
 from bertsmith.nn import Head, MaskedLMHead, Model, Output
 from bertsmith.nn.feed_forward import Activation
+from bertsmith.objectives.likelihood import negative_log_likelihood
 from bertsmith.objectives.objective import Loss, Objective, View
 
 
@@ -35,6 +34,5 @@ class MaskedLM(Objective, kind="masked_lm"):
         positions = inputs.label_positions
         labels = inputs["labels"].flatten()[positions]
         head = cast(MaskedLMHead, model.heads[self.kind])
-        scores = head(output.at(positions, self.stream), model.encoder.token_table.weight).float()
-        total = F.cross_entropy(scores, labels, reduction="sum")
-        return Loss(total, len(positions), (scores.detach().argmax(-1) == labels).sum())
+        scores = head(output.at(positions, self.stream), model.encoder.token_table.weight)
+        return negative_log_likelihood(scores, labels)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-import torch.nn.functional as F
-
 from bertsmith.data import Batch
 from bertsmith.nn import Head, Model, Output, SequenceHead
+from bertsmith.objectives.likelihood import negative_log_likelihood
 from bertsmith.objectives.objective import Loss, Objective, View
 
 
@@ -32,6 +31,5 @@ class NextSentence(Objective, kind="next_sentence"):
         if output.pooled is None:
             raise ValueError("next-sentence prediction reads the pooled vector, and this model has no pooler")
         labels = inputs.targets["next_sentence_label"]
-        scores = cast(SequenceHead, model.heads[self.kind])(output.pooled).float()
-        total = F.cross_entropy(scores, labels, reduction="sum")
-        return Loss(total, len(labels), (scores.detach().argmax(-1) == labels).sum())
+        scores = cast(SequenceHead, model.heads[self.kind])(output.pooled)
+        return negative_log_likelihood(scores, labels)

@@ -9,6 +9,7 @@ from torch import Tensor
 from bertsmith.config import require
 from bertsmith.data import Batch
 from bertsmith.nn import Head, Model, Output, SequenceHead
+from bertsmith.objectives.likelihood import negative_log_likelihood
 from bertsmith.objectives.objective import Loss, Objective, View
 
 
@@ -37,9 +38,7 @@ class SequenceLabel(Objective, kind="sequence_label"):
 
     def loss(self, model: Model, output: Output, inputs: Batch) -> Loss:
         labels = inputs.targets["label"]
-        scores = _scores(self.kind, model, output)
-        total = F.cross_entropy(scores, labels, reduction="sum")
-        return Loss(total, len(labels), (scores.detach().argmax(-1) == labels).sum())
+        return negative_log_likelihood(_scores(self.kind, model, output), labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +62,11 @@ class SequenceScore(Objective, kind="sequence_score"):
 
     def loss(self, model: Model, output: Output, inputs: Batch) -> Loss:
         labels = inputs.targets["label"].float()
-        scores = _scores(self.kind, model, output)[:, 0]
+        scores = _scores(self.kind, model, output)[:, 0].float()
         return Loss(F.mse_loss(scores, labels, reduction="sum"), len(labels))
 
 
 def _scores(name: str, model: Model, output: Output) -> Tensor:
     if output.pooled is None:
         raise ValueError(f"{name} reads the pooled vector, and this model has no pooler")
-    return cast(SequenceHead, model.heads[name])(output.pooled).float()
+    return cast(SequenceHead, model.heads[name])(output.pooled)
