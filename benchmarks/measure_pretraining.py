@@ -2,18 +2,21 @@
 
     python benchmarks/measure_pretraining.py [--recipe demo:reviews] [--rounds 7] [--quick] [--json]
 
-Contestants take turns, the same batches each, and every round gives one ratio a pair, so that a machine whose speed drifts does
-not favour anybody. A step is forward, backward, clipping and AdamW. Speed is in real tokens (padding not counted) a second.
+Each contestant lives in a process of its own, as it would for a user, and they take turns on the same batches; every round
+gives one ratio a pair, so that a machine whose speed drifts does not favour anybody. A step is forward, backward, clipping
+and AdamW. Speed is in real tokens (padding not counted) a second.
 
-- bertsmith: as `bertsmith pretrain` runs it (packed rows, head on the predicted positions, bfloat16 stream where the CPU
-  multiplies it), and the same in float32.
+- bertsmith: its training loop as `bertsmith pretrain` runs it (packed rows, head on the predicted positions, bfloat16
+  stream where the CPU multiplies it), and the same in float32.
 - transformers: `BertForPreTraining` from the same configuration, weights and sequences, padded to the longest in the batch,
   float32; and under bfloat16 autocast. Its attention is PyTorch's scaled_dot_product_attention, its default. All have the
   recipe's dropout, and torch's fused AdamW.
+- the same two with the memory setting that bertsmith's loop makes for itself, to show what that part is worth.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
@@ -23,67 +26,78 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import cycle, islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForPreTraining
 
 from bertsmith.checkpoints import Checkpoint, save_model
 from bertsmith.data import Batch, Loader, Position, Shards, learn_tokenizer, prepare
-from bertsmith.nn import Model
-from bertsmith.objectives import Objective
 from bertsmith.recipes import find
-from bertsmith.train import AdamW, Constant, Loop, Stage, precision_dtype
+from bertsmith.train import AdamW, Constant, Loop, keep_freed_memory, precision_dtype
 
-LEARNING_RATE = 1e-5
 TEXT = Path(__file__).parents[1] / "src" / "bertsmith" / "demo" / "data" / "reviews.txt.xz"
+LEARNING_RATE = 1e-5
+
+Step = Callable[[], float]  # one update on the next batch, for ever in turn; returns the loss
 
 
-@dataclass
-class Contestant:
-    """One way to train: `step` runs one update on the batch with that number, which goes up by one, and returns its loss."""
+@dataclass(frozen=True)
+class Setting:
+    """What all contestants share: the recipe's first stage, and a folder with `shards` and `model`."""
 
-    name: str
-    step: Callable[[int], float]
+    recipe: str
+    folder: Path
+    batch_size: int
+    steps: int
+    threads: int
+
+    def batches(self) -> list[Batch]:
+        shards, stage = Shards.load(self.folder / "shards"), find(self.recipe).stages[0]
+        loader = Loader(shards, stage.instances, stage.masking, length=stage.length, batch_size=self.batch_size, seed=0)
+        return [batch for batch, _ in islice(loader.batches(), self.steps)]
 
 
-def ours(
-    name: str, model: Model, objectives: tuple[Objective, ...], batches: list[Batch], dtype: torch.dtype
-) -> Contestant:
-    """bertsmith's own training loop, taking the batches in turn for ever."""
-    model.encoder.stream_dtype = dtype
+def ours(setting: Setting, precision: str) -> Step:
+    recipe, batches = find(setting.recipe), setting.batches()
+    model = recipe.model(len(Shards.load(setting.folder / "shards").vocabulary)).initialized(0)
+    model.encoder.stream_dtype = precision_dtype(precision, torch.device("cpu"))
     loop = Loop(
         model=model,
-        objectives=objectives,
+        objectives=recipe.stages[0].objectives,
         optimizer=AdamW().build(model),
         schedule=Constant(peak=LEARNING_RATE),
         steps=sys.maxsize,
     )
     steps = loop.run((batch, Position()) for batch in cycle(batches))
-    return Contestant(name, lambda _: sum(each.loss for each in next(steps).measures.values()))
+    return lambda: sum(measure.loss for measure in next(steps).measures.values())
 
 
-def transformers(name: str, folder: Path, batches: list[dict[str, torch.Tensor]], *, autocast: bool) -> Contestant:
-    config = BertConfig.from_pretrained(folder)
-    model = BertForPreTraining.from_pretrained(folder, config=config, dtype=torch.float32).train()
+def transformers(setting: Setting, *, autocast: bool, tuned_memory: bool = False) -> Step:
+    from transformers import BertForPreTraining
+
+    if tuned_memory:
+        keep_freed_memory()
+    batches = cycle([padded(batch) for batch in setting.batches()])
+    model = BertForPreTraining.from_pretrained(setting.folder / "model", dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
 
-    def step(number: int) -> float:
+    def step() -> float:
         with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
-            loss = model(**batches[number]).loss
+            loss = model(**next(batches)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
-    return Contestant(name, step)
+    return step
 
 
-def padded(batch: Batch, pad_id: int) -> dict[str, torch.Tensor]:
+def padded(batch: Batch) -> dict[str, torch.Tensor]:
     """The same sequences as transformers wants them: one a row, padded to the longest."""
     rows, longest = batch.num_sequences, int(batch.lengths.max())
-    fields = {"input_ids": pad_id, "token_type_ids": 0, "labels": -100}
+    fields = {"input_ids": 0, "token_type_ids": 0, "labels": -100}
     made = {name: torch.full((rows, longest), filler) for name, filler in fields.items()}
     mask = torch.zeros(rows, longest, dtype=torch.long)
     for row, (start, length) in enumerate(zip(batch.starts.tolist(), batch.lengths.tolist(), strict=True)):
@@ -93,25 +107,46 @@ def padded(batch: Batch, pad_id: int) -> dict[str, torch.Tensor]:
     return {**made, "attention_mask": mask, "next_sentence_label": batch.targets["next_sentence_label"]}
 
 
-def contest(contestants: list[Contestant], tokens: list[int], rounds: int) -> dict[str, list[float]]:
-    """Tokens a second of each contestant in each round: every round all take all batches. The first is not counted."""
-    speeds: dict[str, list[float]] = {c.name: [] for c in contestants}
+CONTESTANTS: dict[str, Callable[[Setting], Step]] = {
+    "bertsmith": lambda setting: ours(setting, "auto"),
+    "bertsmith float32": lambda setting: ours(setting, "float32"),
+    "transformers float32": lambda setting: transformers(setting, autocast=False),
+    "transformers bfloat16 autocast": lambda setting: transformers(setting, autocast=True),
+    "transformers float32, memory kept": lambda setting: transformers(setting, autocast=False, tuned_memory=True),
+    "transformers bfloat16, memory kept": lambda setting: transformers(setting, autocast=True, tuned_memory=True),
+}
+
+
+def compete(connection: Connection, name: str, setting: Setting) -> None:
+    """One contestant's process: for each message, take all batches once and answer with the seconds."""
+    torch.set_num_threads(setting.threads)
+    step = CONTESTANTS[name](setting)
+    while connection.recv():
+        started = time.perf_counter()
+        for _ in range(setting.steps):
+            step()
+        connection.send(time.perf_counter() - started)
+
+
+def contest(setting: Setting, tokens: int, rounds: int) -> dict[str, list[float]]:
+    """Tokens a second of each contestant in each round; a first round is not counted."""
+    context = multiprocessing.get_context("spawn")
+    speeds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    connections: dict[str, Connection] = {}
+    for name in CONTESTANTS:
+        connections[name], theirs = context.Pipe()
+        context.Process(target=compete, args=(theirs, name, setting), daemon=True).start()
+        theirs.close()
     for turn in range(rounds + 1):
-        for contestant in contestants:
-            started = time.perf_counter()
-            for number in range(len(tokens)):
-                contestant.step(number)
+        for name, connection in connections.items():
+            connection.send(True)
+            seconds = connection.recv()
             if turn:
-                speeds[contestant.name].append(sum(tokens) / (time.perf_counter() - started))
+                speeds[name].append(tokens / seconds)
         print(f"round {turn} of {rounds}", file=sys.stderr)
+    for connection in connections.values():
+        connection.send(False)
     return speeds
-
-
-def setting(recipe_name: str, vocab_size: int, folder: Path) -> tuple[Shards, Stage, Model]:
-    recipe = find(recipe_name)
-    prepare(TEXT, learn_tokenizer(TEXT, vocab_size).tokenizer, folder / "shards")
-    shards = Shards.load(folder / "shards")
-    return shards, recipe.stages[0], recipe.model(vocab_size).initialized(0)
 
 
 def main() -> None:
@@ -120,59 +155,52 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=6000)
     parser.add_argument("--batch-size", type=int, help="sequences a step; default: the recipe's")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=20, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=25, help="steps a turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="three short rounds")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    rounds, steps = (3, 5) if options.quick else (options.rounds, options.steps)
-    torch.set_num_threads(options.threads)
+    rounds, steps = (3, 10) if options.quick else (options.rounds, options.steps)
 
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        shards, stage, model = setting(options.recipe, options.vocab_size, folder)
-        save_model(folder / "model", Checkpoint(model=model, tokenizer=shards.tokenizer))
+        folder, recipe = Path(temporary), find(options.recipe)
+        stage = recipe.stages[0]
+        prepare(TEXT, learn_tokenizer(TEXT, options.vocab_size).tokenizer, folder / "shards")
+        model = recipe.model(options.vocab_size).initialized(0)
+        save_model(folder / "model", Checkpoint(model=model, tokenizer=Shards.load(folder / "shards").tokenizer))
         size = options.batch_size or stage.batch_size
-        loader = Loader(shards, stage.instances, stage.masking, length=stage.length, batch_size=size, seed=0)
-        batches = [batch for batch, _ in islice(loader.batches(), steps)]
-        rows = [padded(batch, shards.vocabulary.pad_id) for batch in batches]
-        twin = model.config.initialized(0)
-        native = precision_dtype("auto", torch.device("cpu"))
-        contestants = [
-            ours("bertsmith", model, stage.objectives, batches, native),
-            ours("bertsmith float32", twin, stage.objectives, batches, torch.float32),
-            transformers("transformers float32", folder / "model", rows, autocast=False),
-            transformers("transformers bfloat16 autocast", folder / "model", rows, autocast=True),
-        ]
-        speeds = contest(contestants, [batch.num_tokens for batch in batches], rounds)
+        setting = Setting(options.recipe, folder, size, steps, options.threads)
+        batches = setting.batches()
+        tokens = sum(batch.num_tokens for batch in batches)
+        speeds = contest(setting, tokens, rounds)
 
-    filled = sum(b.num_tokens for b in batches) / sum(b["input_ids"].numel() for b in batches)
-    real = sum(b.num_tokens for b in batches) / sum(r["input_ids"].numel() for r in rows)
+    packed = tokens / sum(batch["input_ids"].numel() for batch in batches)
+    unpacked = tokens / sum(batch.num_sequences * int(batch.lengths.max()) for batch in batches)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{options.recipe}, {parameters:,} parameters, vocabulary {options.vocab_size:,}")
     print(
-        f"{options.recipe}, {sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {options.vocab_size:,}"
+        f"{size} sequences of up to {stage.length} tokens a step; rows filled {packed:.1%} packed, {unpacked:.1%} padded"
     )
-    print(f"{size} sequences of up to {stage.length} tokens a step; rows filled {filled:.1%} packed, {real:.1%} padded")
     print(
-        f"torch {torch.__version__}, transformers {version('transformers')}, {options.threads} threads, {rounds} rounds\n"
+        f"torch {torch.__version__}, transformers {version('transformers')}, {options.threads} threads, "
+        f"{rounds} rounds of {steps} steps\n"
     )
-    print(f"{'tokens/s':34} {'median':>8} {'lowest':>8} {'highest':>8}   ratio of bertsmith to it, median (range)")
+    print(f"{'tokens/s':36} {'median':>8} {'lowest':>8} {'highest':>8}   bertsmith is times as fast, median (range)")
     ratios = {}
     for name, values in speeds.items():
         pairs = [a / b for a, b in zip(speeds["bertsmith"], values, strict=True)]
         ratios[name] = statistics.median(pairs)
         spread = f"{ratios[name]:.2f} ({min(pairs):.2f} to {max(pairs):.2f})"
-        print(f"{name:34} {statistics.median(values):8,.0f} {min(values):8,.0f} {max(values):8,.0f}   {spread}")
+        print(f"{name:36} {statistics.median(values):8,.0f} {min(values):8,.0f} {max(values):8,.0f}   {spread}")
     if options.json:
-        size = options.recipe.split(":")[-1]
-        keys = {
-            f"{size}_vs_transformers_float32": ratios["transformers float32"],
-            f"{size}_vs_transformers_bfloat16": ratios["transformers bfloat16 autocast"],
-            f"{size}_vs_transformers_best": min(
-                ratio for name, ratio in ratios.items() if name.startswith("transformers")
-            ),
-            f"{size}_bfloat16_vs_float32": ratios["bertsmith float32"],
+        named = {
+            "transformers_float32": ratios["transformers float32"],
+            "transformers_bfloat16": ratios["transformers bfloat16 autocast"],
+            "transformers_best": min(ratio for name, ratio in ratios.items() if name.startswith("transformers")),
+            "its_own_float32": ratios["bertsmith float32"],
         }
-        print(json.dumps({name: round(value, 3) for name, value in keys.items()}))
+        recipe_name = options.recipe.split(":")[-1]
+        print(json.dumps({f"{recipe_name}_vs_{name}": round(ratio, 3) for name, ratio in named.items()}))
 
 
 if __name__ == "__main__":

@@ -78,6 +78,28 @@ def test_queries_may_come_from_another_stream(
     torch.testing.assert_close(same, attention(hidden, hidden, mask), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("mask", [Full(), Causal(), SameSequence()])
+def test_bfloat16_is_the_same_formula_rounded(
+    attention: Attention, hidden: torch.Tensor, examples: list[Example], mask: nn.AttentionMask
+) -> None:
+    """It takes another path on a CPU; gradients and dropout come with it."""
+    batch = pad(examples, pad_id=0)
+    exact, rounded = (hidden.clone().requires_grad_() for _ in range(2))
+    first = attention(exact, exact, AppliedMask(mask, batch))
+    second = attention(*[rounded.bfloat16()] * 2, AppliedMask(mask, batch))
+    assert second.dtype == torch.bfloat16
+    torch.testing.assert_close(second.float(), first, atol=0.03, rtol=0.03)
+    first.square().sum().backward()
+    second.float().square().sum().backward()
+    assert exact.grad is not None and rounded.grad is not None
+    assert (exact.grad - rounded.grad).norm() < 0.03 * exact.grad.norm()
+    attention.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = hidden.bfloat16()
+        assert not torch.equal(attention(x, x, AppliedMask(mask, batch)), attention(x, x, AppliedMask(mask, batch)))
+
+
 def test_dropout_is_for_training_only(attention: Attention, hidden: torch.Tensor, examples: list[Example]) -> None:
     mask = AppliedMask(Full(), pad(examples, pad_id=0))
     assert torch.equal(attention(hidden, hidden, mask), attention(hidden, hidden, mask))

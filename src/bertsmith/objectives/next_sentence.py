@@ -32,4 +32,4 @@ class NextSentence(Objective, kind="next_sentence"):
             raise ValueError("next-sentence prediction reads the pooled vector, and this model has no pooler")
         labels = inputs.targets["next_sentence_label"]
         scores = cast(SequenceHead, model.heads[self.kind])(output.pooled)
-        return negative_log_likelihood(scores, labels)
+        return negative_log_likelihood(scores.float(), labels)

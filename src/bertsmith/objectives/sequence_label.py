@@ -62,11 +62,11 @@ class SequenceScore(Objective, kind="sequence_score"):
 
     def loss(self, model: Model, output: Output, inputs: Batch) -> Loss:
         labels = inputs.targets["label"].float()
-        scores = _scores(self.kind, model, output)[:, 0].float()
+        scores = _scores(self.kind, model, output)[:, 0]
         return Loss(F.mse_loss(scores, labels, reduction="sum"), len(labels))
 
 
 def _scores(name: str, model: Model, output: Output) -> Tensor:
     if output.pooled is None:
         raise ValueError(f"{name} reads the pooled vector, and this model has no pooler")
-    return cast(SequenceHead, model.heads[name])(output.pooled)
+    return cast(SequenceHead, model.heads[name])(output.pooled).float()

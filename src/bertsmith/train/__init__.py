@@ -2,6 +2,7 @@
 
 from bertsmith.train.log import Log, read_log
 from bertsmith.train.loop import Loop, Measure, Step, evaluate
+from bertsmith.train.memory import keep_freed_memory
 from bertsmith.train.optimizers import AdamW, BertAdamW, Optimizer
 from bertsmith.train.pretraining import Pretraining, Report
 from bertsmith.train.schedules import Constant, Schedule, WarmupLinear
@@ -23,6 +24,7 @@ __all__ = [
     "Step",
     "WarmupLinear",
     "evaluate",
+    "keep_freed_memory",
     "precision_dtype",
     "read_log",
 ]

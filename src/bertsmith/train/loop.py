@@ -13,6 +13,7 @@ from bertsmith.data import Batch, MaskStatistics, Position
 from bertsmith.errors import TrainingError
 from bertsmith.nn import Model
 from bertsmith.objectives import Objective, measure
+from bertsmith.train.memory import keep_freed_memory
 from bertsmith.train.schedules import Schedule
 
 
@@ -58,6 +59,7 @@ class Loop:
         Raises:
             TrainingError: the loss or a gradient is not finite; the parameters are those before the step.
         """
+        keep_freed_memory()
         device = next(self.model.parameters()).device
         for index in range(first, self.steps):
             started = time.perf_counter()

@@ -1,0 +1,29 @@
+"""What a training process asks of the C library's allocator."""
+
+import ctypes
+import os
+import sys
+from functools import cache
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_MMAP_THRESHOLD = 32 << 20
+_NEVER = (1 << 31) - 1
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that a training step frees, for the next step to take again.
+
+    Every step allocates and frees the same tens of megabytes. By default glibc hands them back to the kernel, which then
+    clears each page anew when it is touched; on some machines a small model's step spends a third of its time in this.
+    Memory use stays at its peak instead of going down between steps. Does nothing elsewhere than under glibc, or where
+    the environment already sets MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_.
+    """
+    if not sys.platform.startswith("linux") or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
