@@ -88,11 +88,11 @@ def test_bfloat16_is_the_same_formula_rounded(
     first = attention(exact, exact, AppliedMask(mask, batch))
     second = attention(*[rounded.bfloat16()] * 2, AppliedMask(mask, batch))
     assert second.dtype == torch.bfloat16
-    torch.testing.assert_close(second.float(), first, atol=0.03, rtol=0.03)
+    assert (first - second).norm() < 0.02 * first.norm()
     first.square().sum().backward()
     second.float().square().sum().backward()
     assert exact.grad is not None and rounded.grad is not None
-    assert (exact.grad - rounded.grad).norm() < 0.03 * exact.grad.norm()
+    assert (exact.grad - rounded.grad).norm() < 0.02 * exact.grad.norm()
     attention.train()
     with torch.random.fork_rng():
         torch.manual_seed(0)
