@@ -242,10 +242,15 @@ def _look(
         commands=(
             f'bertsmith fill --model {out}/pretraining "the acting is [MASK] ."',
             f'bertsmith embed --model {out}/pretraining --text "a quiet , moving film ."',
-            f"bertsmith evaluate --model {out}/finetuned {DATA / 'test.tsv'}",
+            f"bertsmith evaluate --model {out}/finetuned {_from_here(DATA / 'test.tsv')}",
             f"bertsmith models show {out}/pretraining",
         ),
     )
+
+
+def _from_here(path: Path) -> Path:
+    """`path` as somebody in the current directory would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def unigram_loss(shards: Path) -> float:

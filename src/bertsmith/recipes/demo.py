@@ -17,14 +17,14 @@ def reviews() -> Recipe:
     BERT's 15 %), weights start at 0.05 because 0.02 is meant for layers of 768, and there is no dropout in so short a run.
     """
     stage = Stage(
-        steps=9000,
+        steps=12000,
         length=64,
         batch_size=16,
         instances=SentencePairs(),
         masking=Masking(rate=0.4),
         objectives=(MaskedLM(), NextSentence()),
         optimizer=AdamW(beta2=0.98),
-        schedule=WarmupLinear(peak=2e-3, warmup_steps=360),
+        schedule=WarmupLinear(peak=2e-3, warmup_steps=480),
     )
     small = replace(encoder(128, 2, 2, dropout=0.0), initializer_range=0.05)
     return Recipe(name="demo:reviews", encoder=small, stages=(stage,))
