@@ -13,12 +13,8 @@ from statistics import fmean
 
 from bertsmith.baselines import tfidf_logistic_regression
 from bertsmith.checkpoints import load_model
-from bertsmith.demo.chain import BATCH_SIZE, DATA, EPOCHS, SEEDS
-from bertsmith.tasks import Classify, Finetuning, Labelled, random_twin, read_labelled
-
-
-def strings(labelled: Labelled) -> tuple[list[str], list[str]]:
-    return [str(text) for text in labelled.texts], [str(label) for label in labelled.labels]
+from bertsmith.demo.chain import DATA, few_labels, finetunings, strings
+from bertsmith.tasks import Classify, read_labelled
 
 
 def main() -> None:
@@ -27,26 +23,14 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[200, 500, 1000])
     options = parser.parse_args()
     pretrained = load_model(options.model)
-    lines = (DATA / "train.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
     dev = strings(read_labelled(DATA / "dev.tsv", Classify))
     print(f"{'labels':>6}  {'pretrained':24} {'not pretrained':24} TF-IDF")
     with tempfile.TemporaryDirectory() as temporary:
-        few = Path(temporary) / "train.tsv"
         for labels in options.labels:
-            few.write_text("".join(lines[: labels + 1]), encoding="utf-8")
-            scores: dict[str, list[float]] = {"pretrained": [], "not pretrained": []}
-            for seed in SEEDS:
-                for name, start in (("pretrained", pretrained), ("not pretrained", random_twin(pretrained, seed))):
-                    run = Finetuning(
-                        task="classify",
-                        model=start,
-                        train=few,
-                        dev=DATA / "dev.tsv",
-                        epochs=EPOCHS,
-                        batch_size=BATCH_SIZE,
-                        seeds=(seed,),
-                    )
-                    scores[name].append(run.finish().mean)
+            few = few_labels(Path(temporary) / "train.tsv", labels)
+            scores: dict[bool, list[float]] = {True: [], False: []}
+            for with_pretraining, finetuned in finetunings(pretrained, few):
+                scores[with_pretraining].append(finetuned.mean)
             tfidf = tfidf_logistic_regression(strings(read_labelled(few, Classify)), dev, dev[0]).accuracy(dev[1])
             cells = (f"{fmean(s):.1%} ({min(s):.1%} to {max(s):.1%})" for s in scores.values())
             print(f"{labels:6,}  {''.join(f'{cell:25}' for cell in cells)}{tfidf:.1%}", flush=True)

@@ -40,7 +40,7 @@ from bertsmith.inspection import WordVectors, attention
 from bertsmith.inspection.charts import check_installed
 from bertsmith.progress import Progress, silent
 from bertsmith.recipes import find
-from bertsmith.tasks import Classify, Finetuning, Labelled, fill, random_twin, read_labelled
+from bertsmith.tasks import Classify, Finetuned, Finetuning, Labelled, fill, random_twin, read_labelled
 from bertsmith.train import Pretraining, read_log
 
 DATA = Path(__file__).parent / "data"
@@ -131,48 +131,52 @@ def _make_room(out: Path, *, replace: bool) -> None:
     marker.write_text(json.dumps({"kind": "demo", "recipe": RECIPE}) + "\n", encoding="utf-8")
 
 
-def _few_labels(out: Path) -> Path:
-    """The first `LABELS` training sentences: few labels are where pretraining counts."""
-    lines = (DATA / "train.tsv").read_text(encoding="utf-8").splitlines()[: LABELS + 1]
+def few_labels(out: Path, labels: int = LABELS) -> Path:
+    """The first training sentences as a file of their own: few labels are where pretraining counts."""
+    lines = (DATA / "train.tsv").read_text(encoding="utf-8").splitlines()[: labels + 1]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     return out
 
 
 def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Comparison:
     """Fine-tune the encoder and its twin without pretraining, by the same code, and score both and two baselines."""
-    few = _few_labels(out.with_name("labelled.tsv"))
+    few = few_labels(out.with_name("labelled.tsv"))
     train, dev, test = (read_labelled(file, Classify) for file in (few, DATA / "dev.tsv", DATA / "test.tsv"))
-    scores: dict[str, list[float]] = {"with": [], "without": []}
+    scores: dict[bool, list[float]] = {True: [], False: []}
     best = (0.0, pretrained)
-    for seed in SEEDS:
-        for pretraining, start in (("with", pretrained), ("without", random_twin(pretrained, seed))):
+    for with_pretraining, finetuned in finetunings(pretrained, few, progress):
+        scores[with_pretraining].append(finetuned.predictor().evaluate(test).metrics["accuracy"])
+        if with_pretraining and finetuned.mean > best[0]:
+            best = (finetuned.mean, finetuned.checkpoint)
+    save_model(out, best[1])
+    (train_texts, train_labels), (texts, labels) = strings(train), strings(test)
+    tfidf = tfidf_logistic_regression((train_texts, train_labels), strings(dev), texts)
+    return Comparison(
+        task="is a sentence about a film an opinion or a fact?",
+        train_size=len(train_texts),
+        test_size=len(texts),
+        pretrained=tuple(scores[True]),
+        not_pretrained=tuple(scores[False]),
+        tfidf=tfidf.accuracy(labels),
+        majority=majority_class(train_labels, len(texts)).accuracy(labels),
+    )
+
+
+def finetunings(pretrained: Checkpoint, train: Path, progress: Progress = silent) -> Iterator[tuple[bool, Finetuned]]:
+    """For each seed, `pretrained` fine-tuned on `train`, and its twin without pretraining; True for the first."""
+    for number, seed in enumerate(SEEDS):
+        for place, start in enumerate((pretrained, random_twin(pretrained, seed))):
             run = Finetuning(
                 task="classify",
                 model=start,
-                train=few,
+                train=train,
                 dev=DATA / "dev.tsv",
                 epochs=EPOCHS,
                 batch_size=BATCH_SIZE,
                 seeds=(seed,),
             )
-            done = sum(map(len, scores.values()))
-            note = f"{pretraining} pretraining, seed {seed}"
-            finetuned = run.finish(_one_of(2 * len(SEEDS), done, note, progress))
-            scores[pretraining].append(finetuned.predictor().evaluate(test).metrics["accuracy"])
-            if pretraining == "with" and finetuned.mean > best[0]:
-                best = (finetuned.mean, finetuned.checkpoint)
-    save_model(out, best[1])
-    (train_texts, train_labels), (texts, labels) = _strings(train), _strings(test)
-    tfidf = tfidf_logistic_regression((train_texts, train_labels), _strings(dev), texts)
-    return Comparison(
-        task="is a sentence about a film an opinion or a fact?",
-        train_size=len(train_texts),
-        test_size=len(texts),
-        pretrained=tuple(scores["with"]),
-        not_pretrained=tuple(scores["without"]),
-        tfidf=tfidf.accuracy(labels),
-        majority=majority_class(train_labels, len(texts)).accuracy(labels),
-    )
+            note = f"{'without' if place else 'with'} pretraining, seed {seed}"
+            yield not place, run.finish(_one_of(2 * len(SEEDS), 2 * number + place, note, progress))
 
 
 def _one_of(runs: int, number: int, name: str, progress: Progress) -> Progress:
@@ -185,7 +189,7 @@ def _one_of(runs: int, number: int, name: str, progress: Progress) -> Progress:
     return tell
 
 
-def _strings(labelled: Labelled) -> tuple[list[str], list[str]]:
+def strings(labelled: Labelled) -> tuple[list[str], list[str]]:
     """Single texts and their labels by name, as the baselines take them."""
     return [str(text) for text in labelled.texts], [str(label) for label in labelled.labels]
 
