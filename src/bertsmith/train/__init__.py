@@ -6,7 +6,7 @@ from bertsmith.train.memory import keep_freed_memory
 from bertsmith.train.optimizers import AdamW, BertAdamW, Optimizer
 from bertsmith.train.pretraining import Pretraining, Report
 from bertsmith.train.schedules import Constant, Schedule, WarmupLinear
-from bertsmith.train.stage import Recipe, Stage, precision_dtype
+from bertsmith.train.stage import Recipe, Stage, find_device, precision_dtype
 
 __all__ = [
     "AdamW",
@@ -24,6 +24,7 @@ __all__ = [
     "Step",
     "WarmupLinear",
     "evaluate",
+    "find_device",
     "keep_freed_memory",
     "precision_dtype",
     "read_log",

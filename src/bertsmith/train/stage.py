@@ -7,6 +7,7 @@ import torch
 
 from bertsmith.config import require
 from bertsmith.data import Instances, Masking
+from bertsmith.errors import UsageError
 from bertsmith.nn import Encoder, Model
 from bertsmith.objectives import Objective
 from bertsmith.train.optimizers import Optimizer
@@ -57,7 +58,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require(bool(self.stages), "stages", "expected at least one")
-        require(self.seed >= 0, "seed", f"expected 0 or more, got {self.seed}")
+        require(0 <= self.seed < 2**32, "seed", f"expected 0 to 2**32 - 1, got {self.seed}")
         longest, limit = max(stage.length for stage in self.stages), self.encoder.max_length
         require(longest <= limit, "stages", f"length {longest} exceeds max_position_embeddings {limit}")
 
@@ -77,6 +78,21 @@ class Recipe:
             pooler=any(objective.needs_pooler for objective in self.objectives),
             heads={objective.kind: objective.head() for objective in self.objectives},
         )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UsageError: there is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise UsageError(f"There is no device {name!r} here. There is: {found}.") from error
+    return device
 
 
 def precision_dtype(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
