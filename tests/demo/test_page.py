@@ -54,7 +54,6 @@ def test_everything_found_is_shown(result: DemoResult) -> None:
         "as unsure as if it chose among 66 equally likely tokens",
         "cameron 31.0%",
         "role 0.61",
-        "Used like this elsewhere: “part” 0.83 he was born to play the part of hamlet .",
         "Creative Commons Attribution 4.0",
         "bertsmith fill --model demo/model",
         "pretrain 281.4",

@@ -76,14 +76,6 @@ def test_the_nearest_of_all_is_found_by_looking_at_all(
     assert (found.word, found.similarity) == (vectors.word(best), pytest.approx(cosines[best], abs=1e-5))
 
 
-def test_uses_are_the_word_in_other_sentences(vectors: WordVectors) -> None:
-    found = vectors.nearest_uses("BANK", SENTENCES[0], 20)
-    assert [one.word for one in found] == ["bank"] * 3
-    assert {one.sentence for one in found} == set(SENTENCES[1:])
-    assert vectors.nearest_uses("BANK", SENTENCES[0], 2) == found[:2]
-    assert found[0].similarity >= found[1].similarity >= found[2].similarity
-
-
 def test_a_sentence_is_no_neighbour_of_itself(vectors: WordVectors) -> None:
     assert SENTENCES[0] not in {one.sentence for one in vectors.nearest("river", SENTENCES[0], 20)}
 

@@ -197,11 +197,7 @@ def _neighbourhoods(neighbourhoods: Iterable[Neighbourhood]) -> Section:
 
 def _neighbourhood(neighbourhood: Neighbourhood) -> Html:
     quote = element("p", "“", _marked(neighbourhood.word, neighbourhood.sentence), "”", class_="quote")
-    parts = [quote, element("ol", *map(_neighbour, neighbourhood.neighbours), class_="words")]
-    if neighbourhood.uses:
-        parts.append(element("h3", f"Used like this elsewhere: “{neighbourhood.word}”"))
-        parts.append(element("ol", *map(_use, neighbourhood.uses), class_="words"))
-    return join(*parts)
+    return join(quote, element("ol", *map(_neighbour, neighbourhood.neighbours), class_="words"))
 
 
 def _neighbour(neighbour: Neighbour) -> Html:
@@ -212,12 +208,6 @@ def _neighbour(neighbour: Neighbour) -> Html:
         element("span", f"{neighbour.similarity:.2f}", class_="similarity"),
         element("small", pages.highlighted(text, span)),
     )
-
-
-def _use(use: Neighbour) -> Html:
-    text, span = _excerpt(use.sentence, use.position)
-    similarity = element("span", f"{use.similarity:.2f}", class_="similarity")
-    return element("li", similarity, element("small", pages.highlighted(text, span)))
 
 
 def _marked(word: str, sentence: str) -> Html:

@@ -103,12 +103,11 @@ class Fill:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """A word in a sentence, the other words elsewhere that are nearest to it, and the nearest uses of the word itself."""
+    """A word in a sentence, and the other words elsewhere that are nearest to it."""
 
     word: str
     sentence: str
     neighbours: tuple[Neighbour, ...]
-    uses: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,15 +138,6 @@ class WordVectors:
                 break
         return list(found.values())
 
-    def nearest_uses(self, word: str, sentence: str, k: int = 3) -> list[Neighbour]:
-        """Where else `word` is used most as it is in `sentence`: the `k` nearest places, the nearest first.
-
-        Raises:
-            UsageError: `word` is not a word of `sentence`, or `k` is not positive.
-        """
-        uses = (one for one in self._ranked(word, sentence, k) if one.word.casefold() == word.casefold())
-        return list(islice(uses, k))
-
     def _ranked(self, word: str, sentence: str, k: int) -> Iterator[Neighbour]:
         """Every word of other sentences, the nearest first."""
         if k < 1:
