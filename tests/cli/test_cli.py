@@ -189,6 +189,12 @@ def mistakes(chain: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[ob
             2,
             "stages.0.steps: expected at least 1",
         ),
+        "no such device": (
+            ["pretrain", "bert:tiny", "--data", shards, "-o", out, "--device", "abacus"],
+            2,
+            "There is no device 'abacus' here. There is: cpu",
+        ),
+        "never saved": (["pretrain", "bert:tiny", "--data", shards, "-o", out, "--save-every", 0], 2, "save_every"),
         "no shards": (["pretrain", "bert:tiny", "--data", folder / "none", "-o", out], 1, "none"),
         "no such model": (["fill", "--model", folder / "none", "a [MASK]"], 1, "no such folder"),
         "nothing to fill": (["fill", "--model", model, "a b"], 2, "no [MASK]"),
@@ -209,7 +215,7 @@ def mistakes(chain: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[ob
 CASES = [
     "no such verb", "unknown option", "missing option", "missing file", "empty text", "empty text to shards", "not UTF-8",
     "vocabulary too large", "vocabulary too small", "no such behaviour", "no such recipe", "no such path", "wrong type",
-    "out of range", "no shards", "no such model", "nothing to fill", "no masked-LM head", "not fine-tuned",
+    "out of range", "no such device", "never saved", "no shards", "no such model", "nothing to fill", "no masked-LM head", "not fine-tuned",
     "unseen label", "unseen label in dev", "no such task", "no such column", "nothing to embed",
 ]  # fmt: skip
 

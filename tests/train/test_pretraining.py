@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bertsmith.checkpoints import load_model
 from bertsmith.config import override, to_dict
@@ -98,6 +100,73 @@ def test_killed_at_any_moment_and_resumed(
         assert (found[1].step if found else 0) >= announced - 1
     train(pretraining(small_recipe, shard_folder, out), resume=True)
     assert result(out) == result(straight)
+
+
+def test_killed_before_the_first_checkpoint(
+    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path
+) -> None:
+    """The run begins again, and its log with it: no step is there twice, and a torn last line is gone."""
+    run = pretraining(small_recipe, shard_folder, tmp_path / "run", save_every=100)
+    train(run, until=6)
+    shutil.rmtree(run.out / "checkpoints")  # as if it had been killed and not stopped
+    with (run.out / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 7, "tra')
+    train(run, resume=True)
+    assert result(run.out) == result(straight)
+
+
+def test_a_resumed_run_keeps_its_start_and_its_precision(
+    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(small_recipe, ["precision=auto"])
+    begun = pretraining(recipe, shard_folder, tmp_path / "run", start=straight)
+    train(begun)
+    for place, until in (("early", 1), ("late", 8)):
+        run = pretraining(recipe, shard_folder, tmp_path / place, start=straight)
+        train(run, until=until)
+        if place == "early":
+            shutil.rmtree(run.out / "checkpoints")
+        with monkeypatch.context() as other_machine:
+            has = torch.cpu.get_capabilities()
+            lacks = {name: not there if "bf16" in name else there for name, there in has.items()}
+            other_machine.setattr(torch.cpu, "get_capabilities", lambda lacks=lacks: lacks)
+            train(replace(run, start=None), resume=True)
+        assert result(run.out) == result(begun.out)
+        assert load_model(run.out).lineage["continued_from"]["path"] == str(straight)
+    with pytest.raises(UsageError, match="was begun with another start"):
+        train(replace(begun, start=tmp_path), resume=True)
+
+
+def test_what_cannot_begin_leaves_no_folder(
+    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    wider = override(small_recipe, ["encoder.hidden_size=16"])
+    with pytest.raises(CheckpointError, match="not shaped like"):
+        train(pretraining(wider, shard_folder, out, start=straight))
+    with pytest.raises(CheckpointError, match="no such folder"):
+        train(pretraining(small_recipe, shard_folder, out, start=tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match=r"no device 'abacus' here. There is: cpu"):
+        train(replace(pretraining(small_recipe, shard_folder, out), device="abacus"))
+    with pytest.raises(ConfigError, match="save_every: expected at least 1"):
+        pretraining(small_recipe, shard_folder, out, save_every=0)
+    with pytest.raises(ConfigError, match="seed: expected 0 to"):
+        override(small_recipe, [f"seed={2**32}"])
+    assert not out.exists()
+
+
+def test_a_run_record_that_is_damaged(small_recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    run = pretraining(small_recipe, shard_folder, tmp_path / "run")
+    train(run, until=1)
+    path = run.out / "run.json"
+    for content in (path.read_text(encoding="utf-8")[:90], "{}", "[]"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
+            train(run, resume=True)
+    file = tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="not a run"):
+        train(pretraining(small_recipe, shard_folder, file))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(

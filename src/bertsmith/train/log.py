@@ -7,10 +7,11 @@ from typing import Any
 
 from bertsmith.errors import DataError
 from bertsmith.train.loop import Measure
+from bertsmith.train.record import replace_file
 
 
 class Log:
-    """Appends records to a run's `log.jsonl`; each is on disk before the next step begins."""
+    """Appends records to a run's `log.jsonl`, each before the next step begins."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / "log.jsonl"
@@ -25,7 +26,7 @@ class Log:
         if not self.path.exists():
             return
         kept = [record for record in read_log(self.path.parent) if record["step"] <= step]
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8", newline="\n")
+        replace_file(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def read_log(run: Path) -> Iterator[dict[str, Any]]:

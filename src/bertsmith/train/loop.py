@@ -42,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """What stays the same from step to step."""
+    """What stays the same from step to step.
+
+    `steps_before` counts the steps of earlier stages, so that dropout is drawn anew for each step of the whole run.
+    """
 
     model: Model
     objectives: Sequence[Objective]
@@ -52,6 +55,7 @@ class Loop:
     accumulation: int = 1
     clip_norm: float = 1.0
     seed: int = 0
+    steps_before: int = 0
 
     def run(self, batches: Iterator[tuple[Batch, Position]], *, first: int = 0) -> Iterator[Step]:
         """Train steps `first` to `steps`, yielding after each. `batches` must stand at the data of step `first`.
@@ -70,7 +74,7 @@ class Loop:
                 group["lr"] = rate
             # Dropout draws from a generator that is set anew for each step, so a resumed run needs no random state.
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed((self.seed << 32) + index)
+                torch.manual_seed((self.seed << 32) + self.steps_before + index)
                 measures = self._accumulate(micro_batches)
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm).item()
             broken = [name for name, m in measures.items() if not m.loss < float("inf")]

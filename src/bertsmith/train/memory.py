@@ -19,9 +19,10 @@ def keep_freed_memory() -> None:
     Every step allocates and frees the same tens of megabytes. By default glibc hands them back to the kernel, which then
     clears each page anew when it is touched; on some machines a small model's step spends a third of its time in this.
     Memory use stays at its peak instead of going down between steps. Does nothing elsewhere than under glibc, or where
-    the environment already sets MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_.
+    the environment already sets one of glibc's own variables for this.
     """
-    if not sys.platform.startswith("linux") or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
+    chosen = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys()
+    if not sys.platform.startswith("linux") or chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

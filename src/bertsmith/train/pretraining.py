@@ -7,25 +7,22 @@ RUN/
   model/         the finished model: everybody's folder
 """
 
-import json
-import platform
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.config import from_dict, to_dict
+from bertsmith.config import require, to_dict
 from bertsmith.data import Batch, Loader, Position, Shards, prefetched, read_manifest
 from bertsmith.errors import CheckpointError, UsageError
 from bertsmith.nn import Model
 from bertsmith.train.log import Log, plain
 from bertsmith.train.loop import Loop, Measure, Step, evaluate
-from bertsmith.train.stage import Recipe, Stage, precision_dtype
+from bertsmith.train.record import RunRecord, read_record
+from bertsmith.train.stage import Recipe, Stage, find_device, precision_dtype
 from bertsmith.train.state import State, load_moments, load_weights, newest_state, save_state
 
 # One fixed draw of held-out masks at BERT's rate, whatever a stage trains with, so that the figures of runs compare.
@@ -68,22 +65,27 @@ class Pretraining:
     save_every: int = 500
     heldout_sequences: int = 512
 
+    def __post_init__(self) -> None:
+        for name in ("log_every", "evaluate_every", "save_every", "heldout_sequences"):
+            require(getattr(self, name) > 0, name, f"expected at least 1, got {getattr(self, name)}")
+
     def run(self, *, resume: bool = False) -> Generator[Report, None, None]:
         """Train to the end of the last stage and write `out/model`.
 
         Raises:
-            UsageError: `out` holds a run and `resume` is not set, or `resume` finds another recipe or other data there.
+            UsageError: `out` holds a run and `resume` is not set, or `resume` finds another recipe, other data or another
+                start there; or there is no such device.
+            CheckpointError: `start` has another shape or tokenizer, or the run's files are damaged.
             TrainingError: a loss is not finite.
         """
         shards = Shards.load(self.data)
-        found = self._open(shards, resume=resume)
-        model = self._model(shards)
+        record, model, found = self._begin(shards, resume=resume)
         log = Log(self.out)
         state = State(step=0, stage=0, stage_step=0, position=Position(0, 0))
         if found:
             state = found[1]
             load_weights(found[0], model)
-            log.cut(state.step)
+        log.cut(state.step)
         optimizer = self.recipe.stages[state.stage].optimizer.build(model)
         if found:
             load_moments(found[0], optimizer)
@@ -103,7 +105,7 @@ class Pretraining:
                     save_state(self.out, state, model, optimizer)
                     raise
         save_state(self.out, state, model, optimizer)
-        self._save_model(model, shards)
+        self._save_model(model, shards, record)
 
     def plan(self) -> dict[str, str]:
         """What this run would train, on what, and how; nothing is written."""
@@ -112,7 +114,7 @@ class Pretraining:
             model = self.recipe.model(len(shards.vocabulary)).build()
         stages = [f"{s.steps:,} x {s.batch_size} sequences of up to {s.length} tokens" for s in self.recipe.stages]
         tokens = sum(stage.steps * stage.batch_size * stage.length for stage in self.recipe.stages)
-        precision = precision_dtype(self.recipe.precision, torch.device(self.device))
+        precision = precision_dtype(self.recipe.precision, find_device(self.device))
         return {
             "recipe": self.recipe.name,
             "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
@@ -123,62 +125,57 @@ class Pretraining:
             "precision": str(precision).removeprefix("torch."),
         }
 
-    def _open(self, shards: Shards, *, resume: bool) -> tuple[Path, State] | None:
-        """Make the run folder, or find the checkpoint to go on from."""
-        described = {
-            "recipe": to_dict(self.recipe),
-            "data": shards.sha256,
-            "start": None if self.start is None else str(self.start),
-        }
-        path = self.out / "run.json"
-        if not path.is_file():
-            if self.out.exists() and any(self.out.iterdir()):
-                raise UsageError(f"{self.out} is not empty and not a run. Choose another folder with -o.")
-            self.out.mkdir(parents=True, exist_ok=True)
-            environment = {
-                "bertsmith": version("bertsmith"),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            }
-            precision = str(precision_dtype(self.recipe.precision, torch.device(self.device))).removeprefix("torch.")
-            record = {"kind": "pretraining", **described, "precision": precision, "versions": environment}
-            path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            return None
+    def _begin(self, shards: Shards, *, resume: bool) -> tuple[RunRecord, Model, tuple[Path, State] | None]:
+        """Make the run folder, once all else is known to work; or find the checkpoint to go on from."""
+        device, before = find_device(self.device), read_record(self.out)
+        found = None
+        if before is not None:
+            self._check_same(before, shards, resume=resume)
+            found = newest_state(self.out)
+        start = self.start if before is None or before.start is None else before.start["path"]
+        started = None if start is None or found else load_model(start)
+        model = self._model(shards, started)
+        record = before or RunRecord(
+            recipe=self.recipe,
+            data=shards.sha256,
+            start=None if started is None else {"path": str(start), "lineage": dict(started.lineage)},
+            precision="float32" if precision_dtype(self.recipe.precision, device) == torch.float32 else "bfloat16",
+        )
+        model.encoder.stream_dtype = precision_dtype(record.precision, device)
+        if before is None:
+            record.write(self.out)
+        return record, model.to(device), found
+
+    def _check_same(self, before: RunRecord, shards: Shards, *, resume: bool) -> None:
         if not resume:
             raise UsageError(f"{self.out} already holds a run. Go on with --resume, or choose another folder with -o.")
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if from_dict(Recipe, before["recipe"]) != self.recipe:
-            raise UsageError(f"{self.out} was begun with another recipe (see {path}). A resumed run cannot change it.")
-        if before["data"] != described["data"]:
-            raise UsageError(f"{self.out} was begun on other data than {self.data}. A resumed run cannot change it.")
-        return newest_state(self.out)
+        start = None if before.start is None else before.start["path"]
+        for what, same in (
+            ("another recipe", self.recipe == before.recipe),
+            (f"other data than {self.data}", shards.sha256 == before.data),
+            (f"another start ({start}) than {self.start}", self.start is None or str(self.start) == start),
+        ):
+            if not same:
+                raise UsageError(
+                    f"{self.out} was begun with {what} (see {self.out / 'run.json'}). A resumed run cannot change it."
+                )
 
-    def _model(self, shards: Shards) -> Model:
+    def _model(self, shards: Shards, started: Checkpoint | None) -> Model:
         wanted = self.recipe.model(len(shards.vocabulary))
         model = wanted.initialized(self.recipe.seed)
-        if self.start is not None:
-            started = load_model(self.start)
+        if started is not None:
             if started.tokenizer.sha256 != shards.tokenizer.sha256:
                 raise CheckpointError(
-                    f"{self.start} and {self.data} have different tokenizers. Prepare the text with the model's."
+                    f"{started.path} and {self.data} have different tokenizers. Prepare the text with the model's."
                 )
             if started.model.config.encoder != wanted.encoder:
                 raise CheckpointError(
-                    f"{self.start} is not shaped like {self.recipe.name}. Compare `bertsmith models show`."
+                    f"{started.path} is not shaped like {self.recipe.name}. Compare `bertsmith models show`."
                 )
-            model.load_state_dict(
-                {
-                    **model.state_dict(),
-                    **{
-                        name: tensor
-                        for name, tensor in started.model.state_dict().items()
-                        if name in model.state_dict()
-                    },
-                }
-            )
-        device = torch.device(self.device)
-        model.encoder.stream_dtype = precision_dtype(self.recipe.precision, device)
-        return model.to(device)
+            weights = model.state_dict()
+            weights.update({name: tensor for name, tensor in started.model.state_dict().items() if name in weights})
+            model.load_state_dict(weights)
+        return model
 
     def _stage(
         self, stage: Stage, state: State, model: Model, optimizer: torch.optim.Optimizer, shards: Shards
@@ -195,6 +192,7 @@ class Pretraining:
             accumulation=stage.accumulation,
             clip_norm=stage.clip_norm,
             seed=self.recipe.seed,
+            steps_before=state.step - state.stage_step,
         )
         before = state.step - state.stage_step
         for update in loop.run(prefetched(loader.batches(state.position), depth=4), first=state.stage_step):
@@ -232,8 +230,10 @@ class Pretraining:
         if report.heldout is not None:
             log.write({"step": report.step, "stage": report.stage, "heldout": plain(report.heldout)})
 
-    def _save_model(self, model: Model, shards: Shards) -> None:
+    def _save_model(self, model: Model, shards: Shards, record: RunRecord) -> None:
         lineage = {"recipe": to_dict(self.recipe), "shards": shards.sha256, "tokenizer": shards.tokenizer.sha256}
+        if record.start is not None:
+            lineage["continued_from"] = record.start
         checkpoint = Checkpoint(model=model.to("cpu"), tokenizer=shards.tokenizer, lineage=lineage)
         save_model(self.out / "model", checkpoint, replace=True)
 

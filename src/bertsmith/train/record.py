@@ -1,0 +1,77 @@
+"""What a run folder says about the run in it: `run.json`, written once, before the first step."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from bertsmith.config import from_dict, to_dict
+from bertsmith.errors import CheckpointError, ConfigError, UsageError
+from bertsmith.train.stage import Recipe
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "bertsmith": version("bertsmith"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What decides a run. A resumed run takes all of it from here, and refuses to be given anything else.
+
+    `data` is the fingerprint of the shards, `start` the path and the lineage of the model that the run continues from.
+    `precision` is what "auto" came to when the run began: on a machine where it would come to something else, the run goes
+    on as it was.
+    """
+
+    recipe: Recipe
+    data: str
+    start: dict[str, Any] | None
+    precision: Literal["float32", "bfloat16"]
+    versions: dict[str, str] = field(default_factory=_versions, compare=False)
+
+    def write(self, run: Path) -> None:
+        """Make the run folder. The file is there in full or not at all."""
+        run.mkdir(parents=True, exist_ok=True)
+        values = {"kind": "pretraining", **asdict(self), "recipe": to_dict(self.recipe)}
+        replace_file(run / "run.json", json.dumps(values, indent=2) + "\n")
+
+
+def read_record(run: Path) -> RunRecord | None:
+    """The record of the run in that folder; None where a new one may begin.
+
+    Raises:
+        UsageError: the folder holds something else.
+        CheckpointError: `run.json` cannot be read.
+    """
+    path = run / "run.json"
+    if not path.is_file():
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise UsageError(f"{run} is not empty and not a run. Choose another folder with -o.")
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return RunRecord(
+            recipe=from_dict(Recipe, values["recipe"]),
+            **{name: values[name] for name in ("data", "start", "precision", "versions")},
+        )
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path} is damaged, or not a pretraining run's: {error}") from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file so that a crash leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
