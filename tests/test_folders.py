@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,8 +89,43 @@ def test_only_our_own_folders_are_replaced(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_the_parent_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(UsageError, match="this is a file"), publish(tmp_path / "file" / "model"):
+    for path in (tmp_path / "file" / "model", tmp_path / "file" / "deep" / "model"):
+        with pytest.raises(UsageError, match="file: this is a file"), publish(path):
+            pytest.fail("must not get here")
+
+
+@pytest.mark.parametrize("path", [Path("x" * 300), Path("x" * 300, "model")])
+def test_a_place_that_the_system_refuses_is_named(tmp_path: Path, path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"/x{300}: cannot be written \(File name too long\)"),
+        publish(tmp_path / path),
+    ):
         pytest.fail("must not get here")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOSPC])
+def test_a_parent_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(folders.Path, "mkdir", refuse)
+    said = "the disk is full" if code == errno.ENOSPC else re.escape(f"cannot be written ({os.strerror(code)})")
+    for path in (tmp_path / "model", tmp_path / "no" / "model"):
+        with pytest.raises((UsageError, CheckpointError), match=f"{path.parent}.*: {said}"), publish(path):
+            pytest.fail("must not get here")
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[a-z]*", "what?"])
+def test_a_folder_with_any_name_is_put_back(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with publish(path) as folder:
+        write_example(folder)
+    path.rename(tmp_path / f".{name}.old-0123456789ab")  # killed between the two renames of a replacement
+    (tmp_path / f".{name}.new-0123456789ab").mkdir()
+    recover(path)
+    verify(path, thorough=True)
+    assert siblings(path) == [name]
 
 
 def test_verify_names_every_kind_of_damage(tmp_path: Path) -> None:

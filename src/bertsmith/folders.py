@@ -12,6 +12,7 @@ A process killed anywhere leaves the old folder, or the new one, and litter that
 
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from bertsmith.errors import CheckpointError, UsageError
+from bertsmith.errors import BertsmithError, CheckpointError, UsageError
 
 INTEGRITY = "integrity.json"
 """Name of the file that lists the others with their sizes and hashes. A folder without it is incomplete."""
@@ -36,14 +37,17 @@ def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[
     With `replace`, an older published folder gives way at the last moment; anything else at `path` is never touched.
 
     Raises:
-        UsageError: something is at `path` and may not be replaced.
+        UsageError: something is at `path` and may not be replaced, or a folder cannot be made there.
         CheckpointError: the disk is full; what was at `path` is still there.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link at `path` and publish elsewhere
-    _make_parents(path.parent)
-    recover(path)
-    _refuse_to_overwrite(path, replace=replace)
-    folder, lock = _temporary_sibling(path)
+    make_folder(path.parent)
+    try:
+        recover(path)
+        _refuse_to_overwrite(path, replace=replace)
+        folder, lock = _temporary_sibling(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     try:
         yield folder
         _seal(folder)
@@ -52,9 +56,7 @@ def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in _FULL_DISK:
-            raise CheckpointError(
-                f"{path}: the disk is full, nothing was written there. Free some space or choose another place."
-            ) from error
+            raise cannot_write(path, error) from error
         raise
     finally:
         os.close(lock)
@@ -89,7 +91,7 @@ def recover(path: str | os.PathLike[str]) -> None:
     Folders of publishers that are still alive, on any machine that shares the file system's locks, are left alone.
     """
     path = Path(path)
-    for litter in sorted(path.parent.glob(f".{path.name}.*")):
+    for litter in sorted(path.parent.glob(f".{glob.escape(path.name)}.*")):
         if litter.name.startswith(f".{path.name}.old-") and not path.exists():
             os.rename(litter, path)  # noqa: PTH104 - killed between the two renames of a replacement
             _fsync(path.parent)
@@ -103,11 +105,30 @@ def sha256_of(file: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _make_parents(parent: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Raises:
+        UsageError: a file is in the way, or the system refuses.
+        CheckpointError: the disk is full.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{parent}: this is a file, and a folder is needed here. Choose another place.") from None
+        file = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
+        raise UsageError(f"{file}: this is a file, and a folder is needed here. Choose another place.") from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> BertsmithError:
+    """What to raise where the system refuses to write at `path`, or to make it."""
+    if error.errno in _FULL_DISK:
+        return CheckpointError(
+            f"{path}: the disk is full, nothing was written there. Free some space or choose another place."
+        )
+    reason = os.strerror(error.errno) if error.errno else error
+    return UsageError(f"{path}: cannot be written ({reason}). Choose another place.")
 
 
 def _refuse_to_overwrite(path: Path, *, replace: bool) -> None:

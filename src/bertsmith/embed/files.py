@@ -1,6 +1,8 @@
 """Files of texts to files of vectors."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from bertsmith.data import read_documents
 from bertsmith.data.corpora import numbered_lines
 from bertsmith.embed.embedder import CHUNK, Embedder
 from bertsmith.errors import DataError, UsageError
+from bertsmith.folders import cannot_write, make_folder
 from bertsmith.progress import Progress, silent
 
 
@@ -36,21 +39,24 @@ def embed_file(
     """Write one row a text to the Parquet file `out`: `text`, `vector` (fixed-size list of float32), `truncated`.
 
     `file` holds one text a line; with format "jsonl" or "parquet" (or such an ending) one a record. Memory stays constant,
-    and `out` appears whole or not at all.
+    and `out` appears whole or not at all. The folders above it are made where they are missing.
 
     Raises:
         DataError: `file` cannot be read, or holds no text.
-        UsageError: `out` exists already.
+        UsageError: `out` exists already, or cannot be written.
+        CheckpointError: the disk is full.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise UsageError(f"{out}: this already exists. Choose another place, or remove it first.")
     size = embedder.model.encoder.config.hidden_size
     schema = pa.schema([("text", pa.string()), ("vector", pa.list_(pa.float32(), size)), ("truncated", pa.int32())])
     temporary = out.with_name(f".{out.name}.partial")
     texts = truncated = 0
+    chunks = _chunks(_texts(file, format, field))
+    make_folder(out.parent)
     try:
         with pq.ParquetWriter(temporary, schema) as writer:
-            for chunk in _chunks(_texts(file, format, field)):
+            for chunk in chunks:
                 made = embedder.embed(chunk)
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(made.vectors.reshape(-1)), size)
                 columns = [pa.array(chunk), vectors, pa.array(made.truncated.astype(np.int32))]
@@ -61,8 +67,11 @@ def embed_file(
         if not texts:
             raise DataError(f"{file}: there is no text in this file.")
         temporary.rename(out)
+    except OSError as error:  # readers of `file` raise DataError for theirs
+        raise cannot_write(out, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a name that cannot be written cannot be removed either
+            temporary.unlink(missing_ok=True)
     progress("embedding texts", texts, texts)
     return Written(texts, size, truncated)
 
