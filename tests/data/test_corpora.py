@@ -82,6 +82,12 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": 3}', "auto", "line 1: the field 'text' holds '3', which is not text"),
         ("a.jsonl", '["text"]', "auto", "line 1: expected an object"),
         ("a.dat", '{"text": ', "jsonl", "line 1: not JSON"),
+        (
+            "a.jsonl",
+            f'{{"text": "a"}}\n{{"text": "b", "id": {"9" * 5000}}}',
+            "auto",
+            r"a\.jsonl, line 2: not JSON .*digits",
+        ),
         ("a.parquet", b"PAR1 not really", "auto", "not a readable Parquet file"),
     ],
 )

@@ -208,6 +208,7 @@ class TestBadFiles:
             ("a.csv", 'text,label\na,b\n"c,d\ne,f\n', "a.csv, line 3: a quotation mark is opened here and never closed"),
             ("a.csv", 'text,label\n"a"b,c\n', "a.csv, line 2: ',' expected after '\"'"),
             ("a.jsonl", '{"text": "a", "label": "b"}\nno json\n', "a.jsonl, line 2: not JSON"),
+            ("a.jsonl", f'{{"text": "a", "label": {"9" * 5000}}}\n', "a.jsonl, line 1: not JSON"),
             ("a.jsonl", '{"text": "a", "label": "b"}\n[1]\n', "a.jsonl, line 2: expected a JSON object, got '[1]'"),
             ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": "a"}\n', "a.jsonl, line 2: there is no 'label'"),
             ("a.jsonl", '{"text": "a", "label": ["b"]}\n', "a.jsonl, line 1: ['b'] is no label"),

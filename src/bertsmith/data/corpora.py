@@ -157,7 +157,7 @@ def _read_jsonl(file: Path, field: str) -> Iterator[Document]:
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
             raise DataError(f"{file}, line {number}: not JSON ({error}). Each line must be one JSON object.") from None
         if not isinstance(record, dict):
             raise DataError(

@@ -168,7 +168,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
             raise DataError(f"{place(path, number)}: not JSON ({error}). Each line must be one JSON object.") from None
         if not isinstance(record, dict):
             raise DataError(f"{place(path, number)}: expected a JSON object, got {line[:60]!r}.")
