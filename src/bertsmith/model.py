@@ -41,7 +41,10 @@ class LoadedModel:
         return self.embedder.embed(texts).vectors
 
     def hidden_states(self, text: str) -> HiddenStates:
-        """Every layer's state of every word: `.words`, and `.states` float32 (layers + 1, words, hidden_size)."""
+        """Every layer's state of every word: `.words`, and `.states` float32 (layers + 1, words, hidden_size).
+
+        A text longer than the model's limit is cut, and `.truncated` says by how many tokens.
+        """
         return self.embedder.hidden_states(text)
 
     def fill(self, text: str, *, k: int = 5) -> list[Candidate]:

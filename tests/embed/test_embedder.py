@@ -1,5 +1,6 @@
 """Vectors and hidden states: equal to the plain computation, and independent of the neighbours in a batch."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 
 import bertsmith
 from bertsmith import LoadedModel
+from bertsmith.cli import main
 from bertsmith.embed import embed_file
-from bertsmith.errors import DataError, UsageError
+from bertsmith.errors import CheckpointError, DataError, UsageError
 
 TEXTS = [
     "A cat sat on the mat.",
@@ -67,6 +69,66 @@ def test_hidden_states_are_word_by_word(minilm: LoadedModel) -> None:
     with torch.inference_mode():
         last = minilm.checkpoint.model(batch_encodings([encoding], minilm.tokenizer)).streams["tokens"][0]
     np.testing.assert_allclose(states.states[-1, 3], last[pieces].mean(0).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\x00"])
+def test_a_text_without_words_has_no_states(minilm: LoadedModel, text: str) -> None:
+    found = minilm.hidden_states(text)
+    assert (found.words, found.truncated) == ((), 0)
+    assert found.states.shape == (7, 0, 384) and found.states.dtype == np.float32
+
+
+def test_hidden_states_count_what_was_cut(minilm: LoadedModel) -> None:
+    limit = minilm.embedder.max_length
+    found = minilm.hidden_states("river " * (limit + 8))
+    assert len(found.words) == limit - 2 and found.truncated == 10
+
+
+def test_the_command_line_says_what_was_cut(minilm: LoadedModel, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["river " * (minilm.embedder.max_length + 8), "river"]
+    with pytest.raises(SystemExit) as end:
+        main(["embed", "--model", str(minilm.checkpoint.path), "--text", texts[0], "--text", texts[1]])
+    assert not end.value.code
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["text"], line["truncated"]) for line in lines] == [(texts[0], 10), (texts[1], 0)]
+    np.testing.assert_allclose([line["vector"] for line in lines], minilm.embed(texts), atol=2e-6)
+
+
+def test_folders_above_a_file_of_vectors_are_made(minilm: LoadedModel, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("One line.\n", encoding="utf-8")
+    out = tmp_path / "no" / "such" / "v.parquet"
+    assert embed_file(minilm.embedder, tmp_path / "texts.txt", out).texts == 1
+    assert [p.name for p in out.parent.iterdir()] == ["v.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("texts.txt/v.parquet", r"texts\.txt: this is a file"),
+        ("texts.txt/deep/v.parquet", r"texts\.txt: this is a file"),
+        ("x" * 300, r"x{300}: cannot be written \(File name too long\)"),
+        ("link", "link: this already exists"),
+    ],
+)
+def test_a_place_where_no_vectors_can_be_written(minilm: LoadedModel, tmp_path: Path, out: str, problem: str) -> None:
+    (tmp_path / "texts.txt").write_text("One line.\n", encoding="utf-8")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=problem):
+        embed_file(minilm.embedder, tmp_path / "texts.txt", tmp_path / out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "texts.txt"]
+
+
+def test_a_disk_that_fills_up_leaves_no_vectors(
+    minilm: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "texts.txt").write_text("One line.\n", encoding="utf-8")
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(CheckpointError, match=r"v\.parquet: the disk is full"):
+        embed_file(minilm.embedder, tmp_path / "texts.txt", tmp_path / "v.parquet")
+    assert [p.name for p in tmp_path.iterdir()] == ["texts.txt"]
 
 
 def test_a_file_becomes_a_parquet_file(minilm: LoadedModel, tmp_path: Path) -> None:

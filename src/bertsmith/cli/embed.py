@@ -12,7 +12,9 @@ from bertsmith.cli.terminal import Bars, json_line, talk
 def embed(
     model: Model,
     file: Annotated[Path | None, Argument(help="Texts, one a line; or JSON lines, or Parquet.")] = None,
-    text: Annotated[list[str] | None, Option("--text", help="A text; its vector is printed as a JSON line.")] = None,
+    text: Annotated[
+        list[str] | None, Option("--text", help="A text; a JSON line with text, vector, truncated.")
+    ] = None,
     out: Annotated[Path | None, Option("-o", "--out", help="Parquet file to write: text, vector, truncated.")] = None,
     format: TextFormat = "auto",
     field: Field = "text",
@@ -29,8 +31,9 @@ def embed(
         raise UsageError("Give a FILE and -o OUT, or --text TEXT.")
     loaded = bertsmith.load(model)
     if text is not None:
-        for line, vector in zip(text, loaded.embed(text), strict=True):
-            json_line({"text": line, "vector": [round(x, 6) for x in vector.tolist()]})
+        made = loaded.embedder.embed(text)
+        for line, vector, cut in zip(text, made.vectors.tolist(), made.truncated.tolist(), strict=True):
+            json_line({"text": line, "vector": [round(x, 6) for x in vector], "truncated": cut})
     if file is not None and out is not None:
         with Bars() as bars:
             written = embed_file(loaded.embedder, file, out, format=format, field=field, progress=bars)

@@ -30,11 +30,13 @@ class HiddenStates:
     """What the encoder makes of each word, layer by layer.
 
     `words` are the words of the text as they stand in it. `states` is float32 (layers + 1, words, hidden_size): index 0 is
-    the embedding, -1 the last layer. A word's state is the mean of its tokens' states.
+    the embedding, -1 the last layer. A word's state is the mean of its tokens' states. `truncated` is how many tokens of the
+    text were cut because the model is too short for them.
     """
 
     words: tuple[str, ...]
     states: np.ndarray
+    truncated: int
 
 
 class Embedder:
@@ -78,7 +80,7 @@ class Embedder:
 
     @torch.inference_mode()
     def hidden_states(self, text: str) -> HiddenStates:
-        """Every layer's state of every word of `text`."""
+        """Every layer's state of every word of `text`; a text without words has no states, and is no error."""
         encoding = self.tokenizer.encode(text, special_tokens=True, max_length=self.max_length)
         inputs = batch_encodings([encoding], self.tokenizer)
         masks = self.model.encoder.apply_masks(inputs)
@@ -88,8 +90,8 @@ class Embedder:
             if word is not None:
                 spans.setdefault(word, []).append(position)
         words = tuple(text[encoding.offsets[p[0]][0] : encoding.offsets[p[-1]][1]] for p in spans.values())
-        states = torch.stack([torch.stack([layer[p].mean(0) for p in spans.values()]) for layer in layers])
-        return HiddenStates(words, states.numpy())
+        means = [torch.stack([layer[p].mean(0) for p in spans.values()]) if spans else layer[:0] for layer in layers]
+        return HiddenStates(words, torch.stack(means).numpy(), encoding.truncated)
 
     @torch.inference_mode()
     def _vectors(self, encodings: Sequence[Encoding]) -> np.ndarray:
