@@ -200,6 +200,27 @@ def test_the_folder_is_a_bert_for_sequence_classification(job: Finetuning, sente
 
 
 class TestBeforeAnythingIsWritten:
+    @pytest.mark.parametrize("seeds", [(2**32,), (0, -1), (1, 2**40)])
+    def test_seeds_are_checked(self, job: Finetuning, seeds: tuple[int, ...]) -> None:
+        with pytest.raises(ConfigError, match=f"seeds.*expected 0 <= seed < 4294967296, got {seeds[-1]}"):
+            replace(job, seeds=seeds).finish()
+        assert not Path(str(job.out)).exists()
+
+    def test_the_largest_seed_trains(self, job: Finetuning) -> None:
+        assert replace(job, seeds=(2**32 - 1,), epochs=1, out=None).finish().best.seed == 2**32 - 1
+
+    @pytest.mark.parametrize("device", ["cuda", "gpu", "cuda:77"])
+    def test_the_device_is_checked(self, job: Finetuning, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        with pytest.raises(UsageError, match=device):
+            replace(job, device=device).finish()
+        assert not Path(str(job.out)).exists()
+
+    def test_a_file_in_the_way_of_the_run_folder_is_named(self, job: Finetuning) -> None:
+        with pytest.raises(UsageError, match=r"train\.tsv: this is a file"):
+            replace(job, out=Path(job.train) / "run").finish()
+
     def test_the_survey(self, job: Finetuning, write: Write) -> None:
         rows = [("The  SUN sun", "pos"), ("rain", "neg"), ("", "neg"), ("tree " * 50, "pos")]
         dev = [("the sun sun", "neg"), ("RAIN", "neg"), ("mud", "neg")]

@@ -23,7 +23,7 @@ from bertsmith.checkpoints import Checkpoint, load_model, save_model
 from bertsmith.config import require
 from bertsmith.data.corpora import STDIN
 from bertsmith.errors import UsageError
-from bertsmith.folders import sha256_of
+from bertsmith.folders import make_folder, sha256_of
 from bertsmith.nn import Model
 from bertsmith.progress import Progress, silent
 from bertsmith.tasks.columns import Columns
@@ -32,7 +32,7 @@ from bertsmith.tasks.result import Finetuned, SeedRun
 from bertsmith.tasks.survey import Survey
 from bertsmith.tasks.task import Evaluation, Task, find_task, task_dict
 from bertsmith.tasks.trainee import Trainee
-from bertsmith.train import AdamW, Loop, Optimizer, Step, WarmupLinear, precision_dtype
+from bertsmith.train import AdamW, Loop, Optimizer, Step, WarmupLinear, find_device, precision_dtype
 from bertsmith.train.log import Log, plain
 
 LOG_EVERY = 10
@@ -82,7 +82,8 @@ class Finetuning:
         learning_rate: its peak; None is `default_learning_rate`.
         warmup: the share of all steps in which the learning rate rises, before it falls to 0 in a straight line.
         max_length: tokens a text or pair at most; None is the model's limit. Longer ones are cut, counted and reported.
-        seeds: one run for each; a seed decides the new head, the order of examples, and dropout.
+        seeds: one run for each, 0 to 2**32 - 1; a seed decides the new head, the order of examples, and dropout.
+        device: where to train: cpu, or cuda where there is one.
     """
 
     task: str
@@ -110,7 +111,9 @@ class Finetuning:
         require(0 <= self.warmup < 1, "warmup", f"expected 0 <= warmup < 1, got {self.warmup}")
         require(bool(self.seeds), "seeds", "expected at least one")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", "each must be there once")
-        require(min(self.seeds) >= 0, "seeds", "expected 0 or more")
+        wrong = [seed for seed in self.seeds if not 0 <= seed < 2**32]
+        require(not wrong, "seeds", f"expected 0 <= seed < {2**32}, got {', '.join(map(str, wrong))}")
+        find_device(self.device)
 
     @property
     def survey(self) -> Survey:
@@ -174,7 +177,7 @@ class Finetuning:
         return self.learning_rate or default_learning_rate(encoder.hidden_size)
 
     def _loop(self, trainee: Trainee) -> Loop:
-        device = torch.device(self.device)
+        device = find_device(self.device)
         trainee.model.to(device).encoder.stream_dtype = precision_dtype(self.precision, device)
         return Loop(
             model=trainee.model,
@@ -192,7 +195,6 @@ class Finetuning:
         out = Path(self.out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} exists and is not empty. Choose another folder with -o.")
-        out.mkdir(parents=True, exist_ok=True)
         record = {
             "kind": "finetuning",
             "task": task_dict(material.task),
@@ -206,6 +208,7 @@ class Finetuning:
                 "python": platform.python_version(),
             },
         }
+        make_folder(out)  # last of all: whatever is wrong with what was asked for has been found by now
         (out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
         return Log(out)
 
@@ -219,7 +222,7 @@ class Finetuning:
             "max_length": self._material.max_length,
             "seeds": list(self.seeds),
             "optimizer": self.optimizer.kind,
-            "precision": str(precision_dtype(self.precision, torch.device(self.device))).removeprefix("torch."),
+            "precision": str(precision_dtype(self.precision, find_device(self.device))).removeprefix("torch."),
         }
 
     def _finish(self, runs: tuple[SeedRun, ...], best: SeedRun, model: Model, log: Log | None) -> Finetuned:
