@@ -9,6 +9,7 @@ OUT/
   report.html    the report
 """
 
+import dataclasses
 import json
 import math
 import shutil
@@ -97,9 +98,9 @@ def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) 
     """
     check_installed()  # now, and not after five minutes of training
     out = Path(out)
-    _make_room(out, replace=replace)
     clock = _Clock()
     with clock.phase("vocabulary"):
+        _make_room(out, replace=replace)
         learned = learn_tokenizer(REVIEWS, VOCAB_SIZE, heldout=HELDOUT, progress=progress)
         learned.tokenizer.save(out / "vocabulary")
     with clock.phase("shards"):
@@ -109,11 +110,12 @@ def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) 
             recipe=find(RECIPE), data=out / "shards", out=out / "pretraining", evaluate_every=200
         ).run():
             progress("pretraining", report.step, report.steps, report.note())
-    pretrained = load_model(out / "pretraining")
     with clock.phase("fine-tuning"):
+        pretrained = load_model(out / "pretraining")
         comparison = _compare(pretrained, out / "finetuned", progress)
     with clock.phase("looking inside"):
-        result = _look(out, pretrained, learned, prepared, comparison, clock.seconds, progress)
+        result = _look(out, pretrained, learned, prepared, comparison, progress)
+    result = dataclasses.replace(result, seconds=dict(clock.seconds))  # all but what it takes to write them down
     (out / "result.json").write_text(result.to_json(), encoding="utf-8", newline="\n")
     (out / "report.html").write_text(render(result), encoding="utf-8", newline="\n")
     return result
@@ -200,7 +202,6 @@ def _look(
     learned: LearnedTokenizer,
     prepared: Prepared,
     comparison: Comparison,
-    seconds: dict[str, float],
     progress: Progress,
 ) -> DemoResult:
     model, tokenizer = pretrained.model, pretrained.tokenizer
@@ -227,7 +228,7 @@ def _look(
             num_attention_heads=model.encoder.blocks[0].attention.num_attention_heads,  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
             parameters=sum(p.numel() for p in model.parameters()),
         ),
-        seconds=dict(seconds),
+        seconds={},  # known when this is done
         log=log,
         references=ReferenceLines(ln_v=math.log(len(tokenizer.vocabulary)), unigram=unigram_loss(out / "shards")),
         heldout=HeldoutFigures(
