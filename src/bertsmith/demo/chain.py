@@ -93,7 +93,7 @@ def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) 
     """Run the whole chain into the folder `out` and return what was found; the page is `out`/report.html.
 
     Raises:
-        UsageError: `out` is not empty, and is no earlier demo or `replace` is False.
+        UsageError: `out` is a file, or not empty and no earlier demo, or an earlier demo and `replace` is False.
         MissingExtra: the extra `inspect` is not installed.
     """
     check_installed()  # now, and not after five minutes of training
@@ -123,6 +123,9 @@ def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) 
 
 def _make_room(out: Path, *, replace: bool) -> None:
     marker = out / "demo.json"
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file. The demo makes a folder: choose another one with -o.")
     if out.exists() and any(out.iterdir()):
         if not marker.is_file():
             raise UsageError(f"{out} is not empty and not an earlier demo. Choose another folder with -o.")
