@@ -215,7 +215,8 @@ def mistakes(chain: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[ob
 CASES = [
     "no such verb", "unknown option", "missing option", "missing file", "empty text", "empty text to shards", "not UTF-8",
     "vocabulary too large", "vocabulary too small", "no such behaviour", "no such recipe", "no such path", "wrong type",
-    "out of range", "no such device", "never saved", "no shards", "no such model", "nothing to fill", "no masked-LM head", "not fine-tuned",
+    "out of range", "no such device", "never saved",
+    "no shards", "no such model", "nothing to fill", "no masked-LM head", "not fine-tuned",
     "unseen label", "unseen label in dev", "no such task", "no such column", "nothing to embed",
 ]  # fmt: skip
 
