@@ -8,7 +8,7 @@ summary.py   the same for a terminal
 data/        film reviews and labelled sentences, with their licence
 """
 
-from bertsmith.demo.chain import run
+from bertsmith.demo.chain import Settings, run
 from bertsmith.demo.result import DemoResult
 
-__all__ = ["DemoResult", "run"]
+__all__ = ["DemoResult", "Settings", "run"]

@@ -40,9 +40,9 @@ from bertsmith.errors import UsageError
 from bertsmith.inspection import WordVectors, attention
 from bertsmith.inspection.charts import check_installed
 from bertsmith.progress import Progress, silent
-from bertsmith.recipes import find
+from bertsmith.recipes.demo import reviews
 from bertsmith.tasks import Classify, Finetuned, Finetuning, Labelled, fill, random_twin, read_labelled
-from bertsmith.train import Pretraining, read_log
+from bertsmith.train import Pretraining, Recipe, read_log
 
 DATA = Path(__file__).parent / "data"
 REVIEWS = DATA / "reviews.txt.xz"
@@ -52,12 +52,7 @@ LICENCE = (
     "Dataset 1.0, ACL 2004), CC BY 4.0; changes are listed in the package's demo/data/ATTRIBUTION.md."
 )
 
-RECIPE = "demo:reviews"
-VOCAB_SIZE = 6000
 HELDOUT = 0.05
-SEEDS = (0, 1, 2)
-LABELS = 200
-EPOCHS = 10
 BATCH_SIZE = 16
 
 FILLS = (
@@ -76,6 +71,27 @@ CONTEXTS = (
 ATTENTION = "the special effects are amazing , but the story is dull ."
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is pretrained and how much is done; the numbers as they stand are those of `bertsmith demo`.
+
+    Attributes:
+        recipe: how the encoder is pretrained.
+        vocab_size: tokens in the vocabulary.
+        labels: labelled sentences to fine-tune on; few are where pretraining counts.
+        epochs: passes over them.
+        seeds: one fine-tuning for each, with pretraining and without.
+        words: words in context among which neighbours are looked for.
+    """
+
+    recipe: Recipe = field(default_factory=reviews)
+    vocab_size: int = 6000
+    labels: int = 200
+    epochs: int = 10
+    seeds: tuple[int, ...] = (0, 1, 2)
+    words: int = 50_000
+
+
 @dataclass
 class _Clock:
     """How long each phase took."""
@@ -89,7 +105,9 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - started
 
 
-def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) -> DemoResult:
+def run(
+    out: str | Path, *, settings: Settings | None = None, replace: bool = False, progress: Progress = silent
+) -> DemoResult:
     """Run the whole chain into the folder `out` and return what was found; the page is `out`/report.html.
 
     Raises:
@@ -97,31 +115,30 @@ def run(out: str | Path, *, replace: bool = False, progress: Progress = silent) 
         MissingExtra: the extra `inspect` is not installed.
     """
     check_installed()  # now, and not after five minutes of training
-    out = Path(out)
-    clock = _Clock()
+    out, settings, clock = Path(out), settings or Settings(), _Clock()
     with clock.phase("vocabulary"):
-        _make_room(out, replace=replace)
-        learned = learn_tokenizer(REVIEWS, VOCAB_SIZE, heldout=HELDOUT, progress=progress)
+        _make_room(out, settings.recipe, replace=replace)
+        learned = learn_tokenizer(REVIEWS, settings.vocab_size, heldout=HELDOUT, progress=progress)
         learned.tokenizer.save(out / "vocabulary")
     with clock.phase("shards"):
         prepared = prepare(REVIEWS, learned.tokenizer, out / "shards", heldout=HELDOUT, progress=progress)
     with clock.phase("pretraining"):
         for report in Pretraining(
-            recipe=find(RECIPE), data=out / "shards", out=out / "pretraining", evaluate_every=200
+            recipe=settings.recipe, data=out / "shards", out=out / "pretraining", evaluate_every=200
         ).run():
             progress("pretraining", report.step, report.steps, report.note())
     with clock.phase("fine-tuning"):
         pretrained = load_model(out / "pretraining")
-        comparison = _compare(pretrained, out / "finetuned", progress)
+        comparison = _compare(pretrained, out / "finetuned", settings, progress)
     with clock.phase("looking inside"):
-        result = _look(out, pretrained, learned, prepared, comparison, progress)
+        result = _look(out, pretrained, learned, prepared, comparison, settings, progress)
     result = dataclasses.replace(result, seconds=dict(clock.seconds))  # all but what it takes to write them down
     (out / "result.json").write_text(result.to_json(), encoding="utf-8", newline="\n")
     (out / "report.html").write_text(render(result), encoding="utf-8", newline="\n")
     return result
 
 
-def _make_room(out: Path, *, replace: bool) -> None:
+def _make_room(out: Path, recipe: Recipe, *, replace: bool) -> None:
     marker = out / "demo.json"
     for place in (out, *out.parents):
         if place.exists() and not place.is_dir():
@@ -133,23 +150,23 @@ def _make_room(out: Path, *, replace: bool) -> None:
             raise UsageError(f"{out} holds an earlier demo. Let it give way, or choose another folder with -o.")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps({"kind": "demo", "recipe": RECIPE}) + "\n", encoding="utf-8")
+    marker.write_text(json.dumps({"kind": "demo", "recipe": recipe.name}) + "\n", encoding="utf-8")
 
 
-def few_labels(out: Path, labels: int = LABELS) -> Path:
+def few_labels(out: Path, labels: int) -> Path:
     """The first training sentences as a file of their own: few labels are where pretraining counts."""
     lines = (DATA / "train.tsv").read_text(encoding="utf-8").splitlines()[: labels + 1]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     return out
 
 
-def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Comparison:
+def _compare(pretrained: Checkpoint, out: Path, settings: Settings, progress: Progress) -> Comparison:
     """Fine-tune the encoder and its twin without pretraining, by the same code, and score both and two baselines."""
-    few = few_labels(out.with_name("labelled.tsv"))
+    few = few_labels(out.with_name("labelled.tsv"), settings.labels)
     train, dev, test = (read_labelled(file, Classify) for file in (few, DATA / "dev.tsv", DATA / "test.tsv"))
     scores: dict[bool, list[float]] = {True: [], False: []}
     best = (0.0, pretrained)
-    for with_pretraining, finetuned in finetunings(pretrained, few, progress):
+    for with_pretraining, finetuned in finetunings(pretrained, few, settings, progress):
         scores[with_pretraining].append(finetuned.predictor().evaluate(test).metrics["accuracy"])
         if with_pretraining and finetuned.mean > best[0]:
             best = (finetuned.mean, finetuned.checkpoint)
@@ -167,21 +184,24 @@ def _compare(pretrained: Checkpoint, out: Path, progress: Progress) -> Compariso
     )
 
 
-def finetunings(pretrained: Checkpoint, train: Path, progress: Progress = silent) -> Iterator[tuple[bool, Finetuned]]:
+def finetunings(
+    pretrained: Checkpoint, train: Path, settings: Settings | None = None, progress: Progress = silent
+) -> Iterator[tuple[bool, Finetuned]]:
     """For each seed, `pretrained` fine-tuned on `train`, and its twin without pretraining; True for the first."""
-    for number, seed in enumerate(SEEDS):
+    settings = settings or Settings()
+    for number, seed in enumerate(settings.seeds):
         for place, start in enumerate((pretrained, random_twin(pretrained, seed))):
             run = Finetuning(
                 task="classify",
                 model=start,
                 train=train,
                 dev=DATA / "dev.tsv",
-                epochs=EPOCHS,
+                epochs=settings.epochs,
                 batch_size=BATCH_SIZE,
                 seeds=(seed,),
             )
             note = f"{'without' if place else 'with'} pretraining, seed {seed}"
-            yield not place, run.finish(_one_of(2 * len(SEEDS), 2 * number + place, note, progress))
+            yield not place, run.finish(_one_of(2 * len(settings.seeds), 2 * number + place, note, progress))
 
 
 def _one_of(runs: int, number: int, name: str, progress: Progress) -> Progress:
@@ -205,6 +225,7 @@ def _look(
     learned: LearnedTokenizer,
     prepared: Prepared,
     comparison: Comparison,
+    settings: Settings,
     progress: Progress,
 ) -> DemoResult:
     model, tokenizer = pretrained.model, pretrained.tokenizer
@@ -244,7 +265,7 @@ def _look(
         fills=tuple(
             Fill(text, tuple((c.token, c.probability) for c in fill(model, tokenizer, text)[0])) for text in FILLS
         ),
-        neighbourhoods=_neighbourhoods(pretrained, progress),
+        neighbourhoods=_neighbourhoods(pretrained, settings.words, progress),
         attention=attention(model, tokenizer, ATTENTION),
         model_folder=out / "pretraining" / "model",
         commands=(
@@ -268,7 +289,7 @@ def unigram_loss(shards: Path) -> float:
     return float(-(heldout * np.log(train / train.sum())).sum() / heldout.sum())
 
 
-def _neighbourhoods(pretrained: Checkpoint, progress: Progress) -> tuple[Neighbourhood, ...]:
+def _neighbourhoods(pretrained: Checkpoint, words: int, progress: Progress) -> tuple[Neighbourhood, ...]:
     sentences = (line for document in read_documents(OTHER_REVIEWS) for line in document.text.split("\n"))
-    vectors = WordVectors.collect(pretrained.model, pretrained.tokenizer, sentences, progress=progress)
+    vectors = WordVectors.collect(pretrained.model, pretrained.tokenizer, sentences, max_words=words, progress=progress)
     return tuple(Neighbourhood(word, sentence, tuple(vectors.nearest(word, sentence))) for word, sentence in CONTEXTS)
