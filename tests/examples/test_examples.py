@@ -1,5 +1,6 @@
-"""The examples run as they stand, on small files."""
+"""The examples and the README's Python run as they stand, on small files."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+README = EXAMPLES.parent / "README.md"
 SMALL = ["stages.0.steps=12", "stages.0.length=32", "encoder.hidden_size=24", "encoder.layers.0.count=1"]
 
 
 def run(name: str, *arguments: object) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return python(EXAMPLES / name, *arguments)
+
+
+def python(*arguments: object, cwd: Path | None = None) -> str:
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,3 +63,14 @@ def test_look_inside(own_bert: Path, tmp_path: Path) -> None:
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in text] == []
+
+
+def test_the_readme_code_runs(own_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "pretraining").symlink_to(own_bert)
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert blocks, "the README shows no Python"
+    for block in blocks:
+        said = python("-c", block, cwd=tmp_path)
+        assert said.splitlines()[-1] == "(2, 24)"
+        assert said.count("%") == 3
