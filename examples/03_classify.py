@@ -18,7 +18,7 @@ print("\n".join(run.survey.lines()))
 print("\n".join(run.finish().lines()))
 
 twin = Finetuning(task="classify", model=random_twin(load_model(model), seed=0), train=train, dev=dev)
-print("without pretraining:", *twin.finish().lines())
+print("without pretraining:", *twin.finish().lines(), sep="\n")
 
 for prediction in bertsmith.load(out).predict(["the director was born in 1950.", "what a wonderful film!"]):
     print(prediction.label, prediction.probabilities)

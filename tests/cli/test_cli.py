@@ -157,6 +157,8 @@ def test_help_names_the_library_call(capsys: pytest.CaptureFixture[str]) -> None
 def mistakes(chain: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[object], int, str]]:
     """Command, exit code, and what the message must say."""
     out = folder / "out"
+    (folder / "begun").mkdir(exist_ok=True)
+    (folder / "begun" / "run.json").write_text("{}", encoding="utf-8")
     (folder / "empty.txt").write_text(" \n\n", encoding="utf-8")
     (folder / "latin.txt").write_bytes("ein schöner Tag\n".encode("latin-1"))
     (folder / "odd.tsv").write_text("text\tlabel\nthe river\tlava\nthe bread\tfood\n", encoding="utf-8")
@@ -208,6 +210,28 @@ def mistakes(chain: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[ob
             "Did you mean 'classify'?",
         ),
         "no such column": ([*finetune, "--dev", chain / "dev.tsv", "-o", out, "--text", "body"], 1, "body"),
+        "a table to embed": (
+            ["embed", "--model", model, chain / "dev.tsv", "-o", folder / "v.parquet"],
+            1,
+            "is a table",
+        ),
+        "no name for vectors": (
+            ["embed", "--model", model, corpus, "-o", folder / "vectors.csv"],
+            2,
+            "Choose a name that ends in .parquet",
+        ),
+        "a table to learn from": (["vocab", chain / "train.tsv", "--size", 150, "-o", out], 1, "this is a table"),
+        "unfinished run": (["fill", "--model", folder / "begun", "a [MASK]"], 1, "not finished"),
+        "other recipe": (
+            ["pretrain", "bert:tiny", "--data", shards, "-o", model, "--resume"],
+            2,
+            "was begun with another recipe (name was",
+        ),
+        "refused in advance": (
+            ["pretrain", "bert:tiny", "--data", shards, "-o", out, "--from", model, "--dry-run"],
+            1,
+            "not shaped like",
+        ),
         "nothing to embed": (["embed", "--model", model], 2, "--text"),
     }
 
@@ -217,7 +241,9 @@ CASES = [
     "vocabulary too large", "vocabulary too small", "no such behaviour", "no such recipe", "no such path", "wrong type",
     "out of range", "no such device", "never saved",
     "no shards", "no such model", "nothing to fill", "no masked-LM head", "not fine-tuned",
-    "unseen label", "unseen label in dev", "no such task", "no such column", "nothing to embed",
+    "unseen label", "unseen label in dev", "no such task", "no such column",
+    "a table to embed", "no name for vectors", "a table to learn from", "unfinished run", "other recipe",
+    "refused in advance", "nothing to embed",
 ]  # fmt: skip
 
 

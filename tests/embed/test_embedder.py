@@ -106,7 +106,7 @@ def test_folders_above_a_file_of_vectors_are_made(minilm: LoadedModel, tmp_path:
     [
         ("texts.txt/v.parquet", r"texts\.txt: this is a file"),
         ("texts.txt/deep/v.parquet", r"texts\.txt: this is a file"),
-        ("x" * 300, r"x{300}: cannot be written \(File name too long\)"),
+        ("x" * 300 + ".parquet", r"x{300}\.parquet: cannot be written \(File name too long\)"),
         ("link", "link: this already exists"),
     ],
 )

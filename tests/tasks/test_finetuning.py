@@ -119,7 +119,7 @@ def test_several_seeds(job: Finetuning) -> None:
 def test_collapsed_runs_are_named_and_not_averaged_in(job: Finetuning) -> None:
     result = replace(job, seeds=(0, 1), out=None, learning_rate=1e-9, epochs=1).finish()
     assert result.collapsed == (0, 1)
-    assert "seed 0, 1 give one answer to everything" in result.lines()[-1]
+    assert "seeds 0, 1 give one answer to everything" in result.lines()[-1]
     good = replace(job, out=None, epochs=3).finish()
     mixed = replace(good, runs=(*good.runs, result.runs[1]))
     assert (mixed.collapsed, mixed.mean, mixed.spread) == ((1,), good.mean, 0)

@@ -13,6 +13,7 @@ import pytest
 
 from bertsmith.errors import DataError, UsageError
 from bertsmith.tasks import Classify, Columns, Pair, Regress, read_labelled, read_texts
+from bertsmith.tasks.records import read_records
 
 Write = Callable[[str, Iterable[Iterable[object]]], Path]
 
@@ -49,6 +50,13 @@ def read(path: Path, **options: object) -> list[tuple[object, object]]:
 )
 def test_formats(save: Save, name: str, content: str) -> None:
     assert read(save(name, content)) == EXPECTED
+
+
+def test_an_empty_text_in_a_table_of_one_column_is_a_row(tmp_path: Path) -> None:
+    """Predictions come one a text, so a row must not vanish; a blank line is no row."""
+    path = tmp_path / "a.csv"
+    path.write_text('text\nfine film\n""\n\nbad film\n', encoding="utf-8")
+    assert [row.cells for row in read_records(path).rows] == [["text"], ["fine film"], [""], ["bad film"]]
 
 
 @pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])

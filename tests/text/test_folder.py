@@ -175,9 +175,15 @@ def test_two_vocabularies_in_one_folder_are_refused_with_both_fingerprints(tmp_p
         Tokenizer.load(tmp_path)
 
 
+def test_a_run_lends_its_models_tokenizer(tmp_path):
+    Tokenizer(SMALL).save(tmp_path / "run" / "model")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    assert Tokenizer.load(tmp_path / "run").sha256 == Tokenizer.load(tmp_path / "run" / "model").sha256
+
+
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     with pytest.raises(VocabularyError, match=r"holds no tokenizer\. Expected vocab\.txt or tokenizer\.json"):
         Tokenizer.load(tmp_path)
     shutil.rmtree(tmp_path)
-    with pytest.raises(VocabularyError, match="cannot be read"):
+    with pytest.raises(VocabularyError, match="there is no such file or folder"):
         Tokenizer.load(tmp_path)

@@ -69,6 +69,8 @@ def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
         return bertsmith_folder.look(path)
     if is_foreign(path):
         return huggingface_folder.look(path)
+    if (path / "run.json").is_file():
+        raise CheckpointError(f"{path}: this run has no model yet; it is not finished. Go on with it by --resume.")
     find_weights(path, FILE_NAME)
     raise CheckpointError(f"{path}: it has no config.json, so the shape of the model is not known.")
 

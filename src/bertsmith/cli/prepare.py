@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from bertsmith.cli.options import Field, Processes, TextFormat, Texts
-from bertsmith.cli.terminal import Bars, facts
+from bertsmith.cli.terminal import Bars, facts, talk
 
 
 def prepare(
@@ -38,6 +38,8 @@ def prepare(
             processes=processes,
             progress=bars,
         )
+    if not made.heldout_documents:
+        talk.print("Note: no document is held out, so runs on these shards will have no held-out figures.")
     facts(
         {
             "folder": made.path,

@@ -76,10 +76,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout, for people."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        shown.add_column(header, overflow="fold")
+        shown.add_column(header, overflow="fold", no_wrap=not sys.stdout.isatty())
     for row in rows:
         shown.add_row(*(str(cell) for cell in row))
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(shown)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(shown)
 
 
 def facts(pairs: Mapping[str, object]) -> None:

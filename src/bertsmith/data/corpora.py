@@ -128,6 +128,11 @@ def _read(files: list[Path], format: Format, field: str) -> Iterator[Document]:
 
 def _guess(file: Path) -> str:
     name = file.with_suffix("") if file.suffix in (".gz", ".xz") else file
+    if name.suffix.lower() in (".csv", ".tsv"):
+        raise DataError(
+            f"{file}: this is a table, and documents are wanted. Save the column with the text as JSON lines or Parquet; "
+            "or use --format text to read all of its lines as they are."
+        )
     return _ENDINGS.get(name.suffix.lower(), "text")
 
 

@@ -48,6 +48,8 @@ def embed_file(
     """
     if os.path.lexists(out):
         raise UsageError(f"{out}: this already exists. Choose another place, or remove it first.")
+    if out.suffix != ".parquet":
+        raise UsageError(f"{out}: vectors are written as Parquet. Choose a name that ends in .parquet.")
     size = embedder.model.encoder.config.hidden_size
     schema = pa.schema([("text", pa.string()), ("vector", pa.list_(pa.float32(), size)), ("truncated", pa.int32())])
     temporary = out.with_name(f".{out.name}.partial")
@@ -78,6 +80,11 @@ def embed_file(
 
 def _texts(file: Path, format: str, field: str) -> Iterator[str]:
     """One text a line; a record of JSON lines or Parquet is one text, whatever lines are in it."""
+    if format == "auto" and {".csv", ".tsv"} & set(file.suffixes):
+        raise DataError(
+            f"{file}: this is a table, and texts are wanted. Save the column with the text as JSON lines or Parquet; or use "
+            "--format text to read all of its lines as they are."
+        )
     has_records = {".jsonl", ".ndjson", ".json", ".parquet"} & set(file.suffixes)
     if format == "text" or (format == "auto" and not has_records):
         if not file.is_file():

@@ -63,7 +63,8 @@ def place(path: Path, line: int) -> str:
 def read_records(path: Path, format: Format = "auto", *, plain: Format = "tsv") -> Records:
     """Open a file. "auto" goes by its ending, without `.gz` or `.xz`; any other ending, and stdin, is read as `plain`.
 
-    Rows without any text in them are passed over, but for the format "lines", where an empty line is an empty text.
+    Rows without any text in them are passed over, but for "lines", where an empty line is an empty text, and for a table of
+    one column, where "" is one.
 
     Raises:
         DataError: the file is missing. Iterating raises it for anything that is wrong in the file, with the line.
@@ -108,7 +109,8 @@ def _quoted(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Ite
     start = 1
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            quoted_nothing = cells == [""]  # in a table of one column: an empty text, where a blank line is no row
+            if quoted_nothing or any(cell.strip() for cell in cells):
                 yield Row(start, cells)
             start = reader.line_num + 1
     except csv.Error as error:

@@ -65,11 +65,16 @@ class Finetuned:
         if self.best.dev.majority is not None:
             said[0] += f", always the most frequent label {self.best.dev.majority:.4f}"
         if len(self.runs) > 1:
-            said.append(f"mean {self.mean:.4f} ± {self.spread:.4f} over {len(self._scores)} of {len(self.runs)} seeds")
+            spread = f" ± {self.spread:.4f}" if len(self._scores) > 1 else ""
+            said.append(f"mean {self.mean:.4f}{spread} over {len(self._scores)} of {len(self.runs)} seeds")
         if self.collapsed:
-            seeds = ", ".join(map(str, self.collapsed))
+            several = len(self.collapsed) > 1
+            left_out = (
+                f" and {'are' if several else 'is'} not in the mean" if len(self.collapsed) < len(self.runs) else ""
+            )
             said.append(
-                f"Warning: the runs with seed {seeds} give one answer to everything. "
+                f"Warning: {'the runs with seeds' if several else 'the run with seed'} {', '.join(map(str, self.collapsed))} "
+                f"{'give' if several else 'gives'} one answer to everything{left_out}. "
                 "Try a lower learning rate, more epochs or more examples."
             )
         return said

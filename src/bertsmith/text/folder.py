@@ -41,6 +41,12 @@ class Settings:
     max_length: int
 
 
+def _tokenizer_in(path: Path) -> Path:
+    """The folder with the tokenizer: `path`, or the model's where `path` is a run."""
+    inner = path / "model"
+    return inner if inner.is_dir() and not any((path / name).exists() for name in (FILE_NAME, TOKENIZER_JSON)) else path
+
+
 def read(path: Path) -> tuple[Vocabulary, Settings]:
     """The vocabulary and settings in the folder `path`, or a bare vocabulary file with the default settings.
 
@@ -49,8 +55,13 @@ def read(path: Path) -> tuple[Vocabulary, Settings]:
     Raises:
         VocabularyError: there is no tokenizer, its files contradict each other, or it is not BERT's.
     """
+    if not path.exists():
+        raise VocabularyError(
+            f"{path}: there is no such file or folder. `bertsmith vocab` makes a folder with a tokenizer."
+        )
     if not path.is_dir():
         return Vocabulary.load(path), _settings(path, {}, {})
+    path = _tokenizer_in(path)
     config = _json_object(path / CONFIG_JSON)
     tokenizer = _json_object(path / TOKENIZER_JSON)
     has_list = (path / FILE_NAME).exists()

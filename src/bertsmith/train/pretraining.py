@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.config import require, to_dict
+from bertsmith.config import differences, require, to_dict
 from bertsmith.data import Batch, Loader, Position, Shards, prefetched, read_manifest
 from bertsmith.errors import CheckpointError, UsageError
 from bertsmith.nn import Model
@@ -80,6 +80,8 @@ class Pretraining:
         """
         shards = Shards.load(self.data)
         record, model, found = self._begin(shards, resume=resume)
+        if not (self.out / "run.json").is_file():
+            record.write(self.out)
         log = Log(self.out)
         state = State(step=0, stage=0, stage_step=0, position=Position(0, 0))
         if found:
@@ -107,14 +109,12 @@ class Pretraining:
         save_state(self.out, state, model, optimizer)
         self._save_model(model, shards, record)
 
-    def plan(self) -> dict[str, str]:
-        """What this run would train, on what, and how; nothing is written."""
+    def plan(self, *, resume: bool = False) -> dict[str, str]:
+        """What `run(resume=...)` would train, on what, and how; it raises what that would, and nothing is written."""
         shards = Shards.load(self.data, thorough=False)
-        with torch.device("meta"):
-            model = self.recipe.model(len(shards.vocabulary)).build()
+        record, model, found = self._begin(shards, resume=resume)
         stages = [f"{s.steps:,} x {s.batch_size} sequences of up to {s.length} tokens" for s in self.recipe.stages]
         tokens = sum(stage.steps * stage.batch_size * stage.length for stage in self.recipe.stages)
-        precision = precision_dtype(self.recipe.precision, find_device(self.device))
         return {
             "recipe": self.recipe.name,
             "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
@@ -122,11 +122,13 @@ class Pretraining:
             "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens",
             "steps": ", then ".join(stages),
             "at most": f"{tokens:,} tokens, {tokens / max(1, shards.tokens):,.1f} times the text",
-            "precision": str(precision).removeprefix("torch."),
+            "precision": record.precision,
+            "begins": "anew" if record.start is None else f"from {record.start['path']}",
+            "stands at": f"step {found[1].step if found else 0:,} of {self.recipe.steps:,}",
         }
 
     def _begin(self, shards: Shards, *, resume: bool) -> tuple[RunRecord, Model, tuple[Path, State] | None]:
-        """Make the run folder, once all else is known to work; or find the checkpoint to go on from."""
+        """Everything that can go wrong before a run, before anything is written; and the checkpoint to go on from."""
         device, before = find_device(self.device), read_record(self.out)
         found = None
         if before is not None:
@@ -142,16 +144,17 @@ class Pretraining:
             precision="float32" if precision_dtype(self.recipe.precision, device) == torch.float32 else "bfloat16",
         )
         model.encoder.stream_dtype = precision_dtype(record.precision, device)
-        if before is None:
-            record.write(self.out)
         return record, model.to(device), found
 
     def _check_same(self, before: RunRecord, shards: Shards, *, resume: bool) -> None:
         if not resume:
             raise UsageError(f"{self.out} already holds a run. Go on with --resume, or choose another folder with -o.")
         start = None if before.start is None else before.start["path"]
+        changed = ", ".join(
+            f"{path} was {old}, now {new}" for path, old, new in differences(before.recipe, self.recipe)
+        )
         for what, same in (
-            ("another recipe", self.recipe == before.recipe),
+            (f"another recipe ({changed})", not changed),
             (f"other data than {self.data}", shards.sha256 == before.data),
             (f"another start ({start}) than {self.start}", self.start is None or str(self.start) == start),
         ):
