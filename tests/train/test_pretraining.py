@@ -163,6 +163,10 @@ def test_a_run_record_that_is_damaged(small_recipe: Recipe, shard_folder: Path, 
         path.write_text(content, encoding="utf-8")
         with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
             train(run, resume=True)
+    path.rename(path.with_name(".run.json.new"))  # killed while it was being written: the folder holds no run yet
+    shutil.rmtree(run.out / "checkpoints")
+    (run.out / "log.jsonl").unlink()
+    train(run, until=1)
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="not a run"):

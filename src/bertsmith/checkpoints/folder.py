@@ -70,7 +70,10 @@ def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
     if is_foreign(path):
         return huggingface_folder.look(path)
     if (path / "run.json").is_file():
-        raise CheckpointError(f"{path}: this run has no model yet; it is not finished. Go on with it by --resume.")
+        raise CheckpointError(
+            f"{path}: the run in it is not finished, so there is no model yet. `bertsmith pretrain --resume` goes on with a "
+            "pretraining."
+        )
     find_weights(path, FILE_NAME)
     raise CheckpointError(f"{path}: it has no config.json, so the shape of the model is not known.")
 

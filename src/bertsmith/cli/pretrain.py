@@ -61,5 +61,8 @@ def pretrain(
                     f"Stopped at step {report.step:,} of {report.steps:,}. Go on with the same command and --resume."
                 )
                 raise SystemExit(130 if asked[0] == "SIGINT" else 143)
-    held_out = {f"held-out {name}": f"loss {m.loss:.3f}, accuracy {m.accuracy:.1%}" for name, m in heldout.items()}
-    facts({**held_out, "model": out / "model", "log": out / "log.jsonl"})
+    figures = {
+        f"held-out {name}": f"loss {m.loss:.3f}" + ("" if m.accuracy is None else f", accuracy {m.accuracy:.1%}")
+        for name, m in heldout.items()
+    }
+    facts({**figures, "model": out / "model", "log": out / "log.jsonl"})

@@ -126,13 +126,18 @@ def _read(files: list[Path], format: Format, field: str) -> Iterator[Document]:
         raise DataError(f"There is no text in {_name_of(files)}.")
 
 
-def _guess(file: Path) -> str:
-    name = file.with_suffix("") if file.suffix in (".gz", ".xz") else file
-    if name.suffix.lower() in (".csv", ".tsv"):
+def refuse_table(file: Path) -> None:
+    """Raise a DataError where the name says that a file holds a table: its lines are not texts."""
+    if {".csv", ".tsv"} & {suffix.lower() for suffix in file.suffixes[-2:]}:
         raise DataError(
-            f"{file}: this is a table, and documents are wanted. Save the column with the text as JSON lines or Parquet; "
+            f"{file}: this is a table, and plain text is wanted. Save the column with the text as JSON lines or Parquet; "
             "or use --format text to read all of its lines as they are."
         )
+
+
+def _guess(file: Path) -> str:
+    refuse_table(file)
+    name = file.with_suffix("") if file.suffix in (".gz", ".xz") else file
     return _ENDINGS.get(name.suffix.lower(), "text")
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertsmith.data import read_documents
-from bertsmith.data.corpora import numbered_lines
+from bertsmith.data.corpora import numbered_lines, refuse_table
 from bertsmith.embed.embedder import CHUNK, Embedder
 from bertsmith.errors import DataError, UsageError
 from bertsmith.folders import cannot_write, make_folder
@@ -80,11 +80,8 @@ def embed_file(
 
 def _texts(file: Path, format: str, field: str) -> Iterator[str]:
     """One text a line; a record of JSON lines or Parquet is one text, whatever lines are in it."""
-    if format == "auto" and {".csv", ".tsv"} & set(file.suffixes):
-        raise DataError(
-            f"{file}: this is a table, and texts are wanted. Save the column with the text as JSON lines or Parquet; or use "
-            "--format text to read all of its lines as they are."
-        )
+    if format == "auto":
+        refuse_table(file)
     has_records = {".jsonl", ".ndjson", ".json", ".parquet"} & set(file.suffixes)
     if format == "text" or (format == "auto" and not has_records):
         if not file.is_file():

@@ -54,7 +54,7 @@ def read_record(run: Path) -> RunRecord | None:
     """
     path = run / "run.json"
     if not path.is_file():
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        if run.exists() and (not run.is_dir() or {entry.name for entry in run.iterdir()} - {_unfinished(path).name}):
             raise UsageError(f"{run} is not empty and not a run. Choose another folder with -o.")
         return None
     try:
@@ -67,9 +67,14 @@ def read_record(run: Path) -> RunRecord | None:
         raise CheckpointError(f"{path} is damaged, or not a pretraining run's: {error}") from error
 
 
+def _unfinished(path: Path) -> Path:
+    """Where a file is written before it takes its name; a crash may leave it behind."""
+    return path.with_name(f".{path.name}.new")
+
+
 def replace_file(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = _unfinished(path)
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
