@@ -1,5 +1,6 @@
 """The examples and the README's Python run as they stand, on small files."""
 
+import json
 import re
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def test_look_inside(own_bert: Path, tmp_path: Path) -> None:
     said = run("04_look_inside.py", own_bert, tmp_path / "page.html")
     assert "river" in said or "quiet" in said
     assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_like_google(corpus: Path, shard_folder: Path) -> None:
+    said = run("05_like_google.py", corpus, shard_folder / "tokenizer", "dupe_factor=2", "do_whole_word_mask=true")
+    first = json.loads(said.splitlines()[0])
+    assert len(first["input_ids"]) == len(first["segment_ids"]) <= 128
+    assert len(first["masked_lm_positions"]) == len(first["masked_lm_ids"]) <= 20
 
 
 def test_every_example_is_run_here() -> None:
