@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import bertsmith
 from bertsmith import nn
 from bertsmith.checkpoints import Checkpoint, describe, load_model, save_model
 from bertsmith.config import to_dict
@@ -84,6 +85,39 @@ def test_other_shapes_are_saved_under_our_names(tmp_path: Path, checkpoint: Call
     assert not (path / "modules.json").exists()
     assert set(load_file(path / "model.safetensors")) == {name for name, _ in causal.model.named_parameters()}
     assert describe(path)["architecture"] is None
+
+
+def test_a_modern_encoder_comes_back_and_says_that_it_is_no_bert(
+    tmp_path: Path, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    block = nn.AttentionBlock.Config(
+        attention=nn.Attention.Config(
+            num_attention_heads=2,
+            bias=False,
+            query_key=(nn.QueryKeyNorm.Config(), nn.Rotary.Config(max_position_embeddings=23)),
+            gate=nn.HeadGate.Config(),
+        ),
+        feed_forward=nn.GatedFeedForward.Config(intermediate_size=11, bias=False),
+        residual=nn.PreNorm.Config(bias=False),
+    )
+    changes = {
+        "channels": {"tokens": (nn.Lookup.Config(field="input_ids"),)},
+        "layers": (nn.Layers(count=2, block=block),),
+        "layer_norm_bias": False,
+        "pooler": False,
+        "heads": {"masked_lm": nn.MaskedLMHead.Config()},
+    }
+    modern = checkpoint(**changes)
+    path = save_model(tmp_path / "modern", modern)
+    assert {file.name for file in path.glob("*.json")}.isdisjoint({"config.json", "modules.json"})
+    assert_same(modern, load_model(path))
+    assert load_model(path).tokenizer.max_length == 23
+    description = describe(path)
+    assert description["architecture"] is None
+    assert any("no form for transformers" in remark for remark in description["missing"])
+    loaded = bertsmith.load(path)
+    assert len(loaded.fill("a b [MASK] d")) == 5
+    assert loaded.embed(["a b c", "b"]).shape == (2, 12)
 
 
 def test_replacing(saved: Path, checkpoint: Callable[..., Checkpoint]) -> None:

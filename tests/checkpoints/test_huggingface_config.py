@@ -78,7 +78,7 @@ def test_segments_default_depends_on_whose_file_it_is() -> None:
         ("layer_norm_eps", float("nan"), "layer_norm_eps: expected a finite number, got nan"),
         ("hidden_dropout_prob", 1.5, "hidden_dropout_prob: expected 0 to less than 1, got 1.5"),
         ("hidden_act", "gelu_nwe", "hidden_act: 'gelu_nwe' is not known. Did you mean 'gelu_new'?"),
-        ("hidden_act", "silu", "hidden_act: 'silu' is not known."),
+        ("hidden_act", "swish", "hidden_act: 'swish' is not known."),
         ("is_decoder", True, "is_decoder: True is not supported; expected False"),
         ("is_decoder", 0, "is_decoder: 0 is not supported"),
         ("add_cross_attention", True, "add_cross_attention: True is not supported"),
@@ -223,6 +223,24 @@ def test_round_trip(name: str, heads: set[str], pooler: bool, activation: Any) -
 def test_what_has_no_form_in_hugging_face(config: Config, changes: dict[str, Any], reason: str) -> None:
     assert obstacle(config()) is None
     assert reason in (obstacle(config(**changes)) or "")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ('block.residual={"kind": "pre_norm"}', "normalization after each residual"),
+        ('block.feed_forward={"kind": "gated", "intermediate_size": 17}', "plain feed-forward layer"),
+        ("block.feed_forward.bias=false", "needs biases"),
+        ("block.attention.bias=false", "needs biases"),
+        ('block.attention.query_key=[{"kind": "rotary"}]', "changes queries and keys"),
+        ('block.attention.gate={"kind": "head"}', "has a gate"),
+    ],
+)
+def test_newer_blocks_have_no_form_in_hugging_face(config: Config, assignment: str, reason: str) -> None:
+    (group,) = config().encoder.layers
+    group = override(group, [assignment])
+    assert reason in (obstacle(config(layers=(group,))) or "")
+    assert "needs biases" in (obstacle(config(layer_norm_bias=False)) or "")
 
 
 def test_layers_must_be_alike_but_for_dropout(config: Config) -> None:

@@ -54,6 +54,33 @@ def encoder_config() -> Callable[..., nn.Encoder.Config]:
 
 
 @pytest.fixture
+def modern_config(encoder_config: Callable[..., nn.Encoder.Config]) -> Callable[..., nn.Encoder.Config]:
+    """Every part that the 2018 encoder has not: pre-norm, rotary, gates, no biases, no vectors for positions."""
+
+    def make(mask: nn.AttentionMask | None = None, **changes: object) -> nn.Encoder.Config:
+        block = nn.AttentionBlock.Config(
+            attention=nn.Attention.Config(
+                num_attention_heads=2,
+                dropout=0.0,
+                bias=False,
+                query_key=(nn.QueryKeyNorm.Config(), nn.Rotary.Config(max_position_embeddings=19)),
+                gate=nn.HeadGate.Config(),
+            ),
+            feed_forward=nn.GatedFeedForward.Config(intermediate_size=11, activation="silu", bias=False),
+            residual=nn.PreNorm.Config(dropout=0.0, bias=False),
+        )
+        modern: dict[str, object] = {
+            "channels": {"tokens": (nn.Lookup.Config(field="input_ids"),)},
+            "layers": (nn.Layers(count=3, block=block),),
+            "embedding_dropout": 0.0,
+            "layer_norm_bias": False,
+        }
+        return encoder_config(mask, **{**modern, **changes})
+
+    return make
+
+
+@pytest.fixture
 def model(encoder_config: Callable[..., nn.Encoder.Config]) -> nn.Model:
     heads = {"masked_lm": nn.MaskedLMHead.Config(), "next_sentence": nn.SequenceHead.Config(num_labels=2)}
     return nn.Model.Config(encoder=encoder_config(), heads=heads).initialized(seed=5).eval()

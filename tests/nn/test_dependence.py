@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bertsmith import nn
+from bertsmith.config import override
 from bertsmith.data import Batch, Example, pack, pad
 
 
@@ -26,11 +27,13 @@ def outputs(model: nn.Model, batch: Batch) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("mask", [nn.Full(), nn.Causal()], ids=str)
 @pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize("encoder", ["encoder_config", "modern_config"])
 def test_dependence(
-    encoder_config: Callable[..., nn.Encoder.Config], examples: list[Example], mask: nn.AttentionMask, layout: str
+    encoder: str, request: pytest.FixtureRequest, examples: list[Example], mask: nn.AttentionMask, layout: str
 ) -> None:
     """Full: every position of the same sequence moves. Causal: those from the changed one on. Neighbours: never."""
-    model = nn.Model.Config(encoder=encoder_config(mask)).initialized(seed=2).eval()
+    config = request.getfixturevalue(encoder)(mask)
+    model = nn.Model.Config(encoder=config).initialized(seed=2).eval()
 
     def lay_out(sequences: list[Example]) -> Batch:
         return pad(sequences, pad_id=0) if layout == "padded" else pack(sequences, length=15, pad_id=0)
@@ -58,6 +61,26 @@ def test_neighbours_and_padding_do_not_matter(model: nn.Model, examples: list[Ex
         torch.testing.assert_close(together, one, atol=1e-5, rtol=0)
 
 
+def test_order_counts_without_vectors_for_positions(
+    modern_config: Callable[..., nn.Encoder.Config], examples: list[Example]
+) -> None:
+    """Rotary positions alone tell the order of the other tokens, wherever in a row the sequence stands."""
+    ids = examples[0].tokens["input_ids"].copy()
+    assert ids[3] != ids[5]
+    ids[[3, 5]] = ids[[5, 3]]
+    swapped = Example({**examples[0].tokens, "input_ids": ids})
+    for rotary in (True, False):
+        config = modern_config()
+        if not rotary:
+            config = override(config, ["layers.0.block.attention.query_key=[]"])
+        model = nn.Model.Config(encoder=config).initialized(seed=2).eval()
+        before = outputs(model, pad(examples[:1], pad_id=0))[0][0]
+        after = outputs(model, pad([swapped], pad_id=0))[0][0]
+        assert torch.allclose(before, after, atol=1e-5) is not rotary
+        behind = outputs(model, pack([examples[1], examples[0]], length=11, pad_id=0))[1][0]
+        torch.testing.assert_close(behind, before, atol=1e-5, rtol=0)
+
+
 def test_every_input_channel_counts(model: nn.Model, examples: list[Example]) -> None:
     before = outputs(model, pad(examples[:1], pad_id=0))[0]
     types = np.zeros_like(examples[0].tokens["token_type_ids"])
@@ -68,7 +91,11 @@ def test_every_input_channel_counts(model: nn.Model, examples: list[Example]) ->
     assert not torch.allclose(states[0], states[1])  # only the position tells them apart
 
 
-def test_every_parameter_is_used(model: nn.Model, examples: list[Example]) -> None:
+@pytest.mark.parametrize("encoder", ["encoder_config", "modern_config"])
+def test_every_parameter_is_used(encoder: str, request: pytest.FixtureRequest, examples: list[Example]) -> None:
+    heads = {"masked_lm": nn.MaskedLMHead.Config(), "next_sentence": nn.SequenceHead.Config(num_labels=2)}
+    config = nn.Model.Config(encoder=request.getfixturevalue(encoder)(), heads=heads)
+    model = config.initialized(seed=5).eval()
     batch = pack(examples, length=11, pad_id=0)
     output = model(batch)
     scores = model.heads["masked_lm"](output.at(batch.starts + 1), model.encoder.token_table.weight)

@@ -1,6 +1,8 @@
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,6 +140,30 @@ def test_configuration_round_trip(encoder_config: EncoderConfig) -> None:
     assert from_dict(nn.Model.Config, to_dict(nn.Model.Config(encoder=config.encoder))).pooler is True
 
 
+@pytest.mark.parametrize("output", [None, 0.01, 0.0])
+def test_matrices_that_write_into_the_stream_may_start_smaller(
+    modern_config: EncoderConfig, output: float | None
+) -> None:
+    config = modern_config(hidden_size=200, initializer_range=0.05, output_initializer_range=output)
+    model = nn.Model.Config(encoder=config).initialized(seed=7)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            writes = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+            expected = 0.8796 * (0.05 if output is None or not writes else output)
+            assert parameter.std().item() == pytest.approx(expected, rel=4 * parameter.numel() ** -0.5), name
+    if output == 0:  # then every block starts as the identity
+        inputs = pad([Example({"input_ids": np.arange(7), "token_type_ids": np.zeros(7, np.int64)})], pad_id=0)
+        first, *_, last = model.encoder.layers(inputs, model.encoder.apply_masks(inputs))
+        torch.testing.assert_close(last["tokens"], first["tokens"], atol=1e-5, rtol=0)
+
+
+def test_the_longest_input_is_what_positions_allow(encoder_config: EncoderConfig, modern_config: EncoderConfig) -> None:
+    assert encoder_config().max_length == modern_config().max_length == 19
+    longer = override(modern_config(), ["layers.0.block.attention.query_key.1.max_position_embeddings=23"])
+    assert longer.max_length == 23
+    assert override(longer, ["layers.0.block.attention.query_key=[]"]).max_length == sys.maxsize
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
@@ -147,6 +173,7 @@ def test_configuration_round_trip(encoder_config: EncoderConfig) -> None:
         ('encoder.masks={"queries": {"kind": "full"}}', r"encoder\.masks\.queries: there are no channels"),
         ("encoder.layers.0.count=0", r"encoder\.layers\.0\.count: expected at least 1"),
         ("encoder.initializer_range=0", r"encoder\.initializer_range: expected more than 0"),
+        ("encoder.output_initializer_range=-1", r"encoder\.output_initializer_range: expected 0 or more"),
         ("encoder.vocab_size=null", "vocab_size: it must be known before the encoder is built"),
         ("heads.masked_lm.activation=gleu", r"heads\.masked_lm\.activation: 'gleu' is not allowed"),
         ("encoder.layers.0.block.attention.heads=3", "has no 'heads'"),

@@ -103,7 +103,7 @@ def _sizes(encoder: nn.Encoder.Config) -> dict[str, Any]:
     block = encoder.layers[0].block
     if isinstance(block, nn.AttentionBlock.Config):
         sizes["num_attention_heads"] = block.attention.num_attention_heads
-        if isinstance(block.feed_forward, nn.FeedForward.Config):
+        if isinstance(block.feed_forward, nn.FeedForward.Config | nn.GatedFeedForward.Config):
             sizes["intermediate_size"] = block.feed_forward.intermediate_size
     return sizes
 

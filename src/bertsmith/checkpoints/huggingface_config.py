@@ -41,6 +41,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "relu2": "relu_squared",
+    "silu": "silu",
 }
 
 # Keys whose value must be one of these, because any other makes a model that is not this BERT.

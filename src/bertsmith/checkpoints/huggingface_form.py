@@ -36,6 +36,10 @@ def obstacle(config: nn.Model.Config) -> str | None:
         return "its blocks need a plain feed-forward layer and normalization after each residual"
     if block.residual.layer_norm_eps != encoder.layer_norm_eps:
         return "its normalizations differ in layer_norm_eps"
+    if not (block.attention.bias and block.feed_forward.bias and encoder.layer_norm_bias):
+        return "it needs biases in its layers and normalizations"
+    if block.attention.query_key or block.attention.gate is not None:
+        return "its attention changes queries and keys, or has a gate"
     return _head_obstacle(config, block.feed_forward.activation)
 
 

@@ -5,6 +5,7 @@ Each format has one function that looks at a folder and returns a `Source`: `ber
 such function.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,9 +62,8 @@ class Source:
 
 
 def most_positions(encoder: nn.Encoder.Config) -> int | None:
-    """The longest input that the encoder's position channels take; None if it has none."""
-    channels = [channel for parts in encoder.channels.values() for channel in parts]
-    return min((c.max_position_embeddings for c in channels if isinstance(c, nn.Position.Config)), default=None)
+    """The longest input that the encoder takes; None if it has no limit."""
+    return encoder.max_length if encoder.max_length < sys.maxsize else None
 
 
 def find_weights(folder: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 channels.py      token, position and segment embeddings
 masks.py         who may attend to whom
 attention.py     multi-head self-attention
+queries_keys.py  what is done to queries and keys: rotary positions, normalization
 feed_forward.py  the layer after it
 residuals.py     how both are added to the stream
 blocks.py        one layer of the encoder
@@ -12,18 +13,19 @@ heads.py         scores: masked LM, next sentence, classification
 model.py         an encoder with its pooler and heads
 """
 
-from bertsmith.nn.attention import Attention
+from bertsmith.nn.attention import Attention, Gate, HeadGate
 from bertsmith.nn.blocks import AttentionBlock, Block, Masks, Streams
 from bertsmith.nn.channels import Channel, Lookup, Position, Sizes
 from bertsmith.nn.encoder import Encoder, Layers
-from bertsmith.nn.feed_forward import FeedForward, FeedForwardPart
+from bertsmith.nn.feed_forward import FeedForward, FeedForwardPart, GatedFeedForward
 from bertsmith.nn.heads import Head, MaskedLMHead, SequenceHead
 from bertsmith.nn.initialization import initialize
-from bertsmith.nn.linear import LayerNorm, Linear
+from bertsmith.nn.linear import LayerNorm, Linear, RMSNorm
 from bertsmith.nn.masks import AppliedMask, AttentionMask, Both, Causal, Full, SameSequence
 from bertsmith.nn.model import Model, Output
 from bertsmith.nn.pooling import ClsPooling, MeanPooling, Pooler, Pooling
-from bertsmith.nn.residuals import PostNorm, Residual
+from bertsmith.nn.queries_keys import QueriesKeys, QueryKeyNorm, Rotary
+from bertsmith.nn.residuals import PostNorm, PreNorm, Residual
 
 __all__ = [
     "AppliedMask",
@@ -39,7 +41,10 @@ __all__ = [
     "FeedForward",
     "FeedForwardPart",
     "Full",
+    "Gate",
+    "GatedFeedForward",
     "Head",
+    "HeadGate",
     "LayerNorm",
     "Layers",
     "Linear",
@@ -53,7 +58,12 @@ __all__ = [
     "Pooling",
     "Position",
     "PostNorm",
+    "PreNorm",
+    "QueriesKeys",
+    "QueryKeyNorm",
+    "RMSNorm",
     "Residual",
+    "Rotary",
     "SameSequence",
     "SequenceHead",
     "Sizes",

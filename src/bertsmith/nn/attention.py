@@ -6,25 +6,59 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertsmith.config import require
+from bertsmith.config import Part, require
 from bertsmith.nn.channels import Sizes
 from bertsmith.nn.linear import Linear
 from bertsmith.nn.masks import AppliedMask
+from bertsmith.nn.queries_keys import QueriesKeys
 
 # Shapes in comments: B rows of the batch, Q queries, K keys, N heads, D head size, H = N·D hidden size.
+
+
+class Gate(nn.Module):
+    """How much of what each head found is passed on: `forward(x)` (B, Q, H) -> a factor that broadcasts to (B, N, Q, D)."""
+
+    @dataclass(frozen=True)
+    class Config(Part):
+        def build(self, hidden_size: int, num_attention_heads: int) -> "Gate":
+            raise NotImplementedError
+
+
+class HeadGate(Gate):
+    """Each position opens and shuts each head: 2 σ(x Wᵀ), one number a head (Qiu et al. 2025, arXiv 2505.06708, §2.2).
+
+    A head that finds nothing need not look at some [SEP] to say so. The factor 2, which is ours, makes small weights start
+    near the attention without a gate.
+    """
+
+    @dataclass(frozen=True)
+    class Config(Gate.Config, kind="head"):
+        def build(self, hidden_size: int, num_attention_heads: int) -> "HeadGate":
+            return HeadGate(hidden_size, num_attention_heads)
+
+    def __init__(self, hidden_size: int, num_attention_heads: int) -> None:
+        super().__init__()
+        self.opening = Linear(hidden_size, num_attention_heads, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.opening(x).sigmoid().transpose(1, 2)[..., None]
 
 
 class Attention(nn.Module):
     """softmax(Q Kᵀ / √D + mask) V for each head, heads concatenated and projected.
 
     Queries and context are separate arguments because some encoders need them apart (XLNet's query stream reads the
-    content stream). Where they are the same tensor, queries, keys and values come from one matrix product.
+    content stream). Where they are the same tensor, queries, keys and values come from one matrix product. The parts in
+    `query_key` change queries and keys before they meet, in their order.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         num_attention_heads: int
         dropout: float = 0.1
+        bias: bool = True
+        query_key: tuple[QueriesKeys.Config, ...] = ()
+        gate: Gate.Config | None = None
 
         def __post_init__(self) -> None:
             require(self.num_attention_heads > 0, "num_attention_heads", "expected at least 1")
@@ -36,43 +70,51 @@ class Attention(nn.Module):
                 "num_attention_heads",
                 f"hidden_size {sizes.hidden_size} is not a multiple of {self.num_attention_heads} heads",
             )
-            return Attention(sizes.hidden_size, self.num_attention_heads, self.dropout)
+            return Attention(sizes.hidden_size, self)
 
-    def __init__(self, hidden_size: int, num_attention_heads: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int, config: Config) -> None:
         super().__init__()
-        self.num_attention_heads = num_attention_heads
-        self.head_size = hidden_size // num_attention_heads
-        self.dropout = dropout
-        self.query_key_value = Linear(hidden_size, 3 * hidden_size)
-        self.output = Linear(hidden_size, hidden_size)
+        self.num_attention_heads = config.num_attention_heads
+        self.head_size = hidden_size // config.num_attention_heads
+        self.dropout = config.dropout
+        self.query_key_value = Linear(hidden_size, 3 * hidden_size, bias=config.bias, stacked=3)
+        self.query_key = nn.ModuleList(part.build(self.head_size) for part in config.query_key)
+        self.gate = None if config.gate is None else config.gate.build(hidden_size, config.num_attention_heads)
+        self.output = Linear(hidden_size, hidden_size, bias=config.bias, role="output")
 
     def forward(self, x: Tensor, context: Tensor, mask: AppliedMask) -> Tensor:
         """`x` (B, Q, H) attends to `context` (B, K, H) where `mask` allows it; returns (B, Q, H)."""
-        query, key, value = self._heads(x, context)
+        query, key, value = self._heads(x, context, mask)
         dropout = self.dropout if self.training else 0.0
         attend = (
             _bfloat16_on_cpu if x.dtype == torch.bfloat16 and x.device.type == "cpu" else F.scaled_dot_product_attention
         )
         mixed = attend(query, key, value, mask.bias(x.dtype), dropout)  # (B, N, Q, D)
+        if self.gate is not None:
+            mixed = mixed * self.gate(x)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def probabilities(self, x: Tensor, context: Tensor, mask: AppliedMask) -> Tensor:
         """How much each query looks at each key, in float32: (B, N, Q, K), rows sum to 1. For looking, not for speed."""
-        query, key, _ = self._heads(x, context)
+        query, key, _ = self._heads(x, context, mask)
         scores = (query @ key.transpose(-1, -2)).float() / self.head_size**0.5
         bias = mask.bias(torch.float32)
         return (scores if bias is None else scores + bias).softmax(-1)
 
-    def _heads(self, x: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+    def _heads(self, x: Tensor, context: Tensor, mask: AppliedMask) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each (B, N, length, D)."""
         if x is context:
             parts = self.query_key_value(x).chunk(3, -1)
         else:
-            weights = self.query_key_value.weight.to(x.dtype).chunk(3)
-            biases = self.query_key_value.bias.to(x.dtype).chunk(3)
+            weight, bias = self.query_key_value.weight, self.query_key_value.bias
+            weights = weight.to(x.dtype).chunk(3)
+            biases = [None] * 3 if bias is None else bias.to(x.dtype).chunk(3)
             sources = (x, context, context)
             parts = [F.linear(s, w, b) for s, w, b in zip(sources, weights, biases, strict=True)]
-        return tuple(p.unflatten(-1, (self.num_attention_heads, self.head_size)).transpose(1, 2) for p in parts)
+        query, key, value = (p.unflatten(-1, (self.num_attention_heads, self.head_size)).transpose(1, 2) for p in parts)
+        for part in self.query_key:
+            query, key = part(query, key, mask)
+        return query, key, value
 
 
 def _bfloat16_on_cpu(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:

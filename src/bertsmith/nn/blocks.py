@@ -4,6 +4,7 @@ A block takes all named streams of hidden states and returns them changed. Almos
 a query stream or an entity stream is a further name, never a further argument.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,8 +27,17 @@ class Block(nn.Module):
 
     @dataclass(frozen=True)
     class Config(Part):
+        @property
+        def max_length(self) -> int:
+            """The longest sequence it is made for, in tokens."""
+            return sys.maxsize
+
         def build(self, sizes: Sizes) -> "Block":
             raise NotImplementedError
+
+        def build_end(self, sizes: Sizes) -> nn.Module:
+            """What each stream goes through after the last block: (batch, seq, hidden) in and out."""
+            return nn.Identity()
 
     def forward(self, streams: Streams, masks: Masks, inputs: Batch) -> Streams:
         raise NotImplementedError
@@ -42,8 +52,15 @@ class AttentionBlock(Block):
         feed_forward: FeedForwardPart.Config
         residual: Residual.Config = PostNorm.Config()
 
+        @property
+        def max_length(self) -> int:
+            return min((part.max_length for part in self.attention.query_key), default=sys.maxsize)
+
         def build(self, sizes: Sizes) -> "AttentionBlock":
             return AttentionBlock(self, sizes)
+
+        def build_end(self, sizes: Sizes) -> nn.Module:
+            return self.residual.build_end(sizes)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()

@@ -33,14 +33,14 @@ class MaskedLMHead(Head):
         activation: Activation = "gelu"
 
         def build(self, encoder: Encoder.Config) -> "MaskedLMHead":
-            return MaskedLMHead(encoder.hidden_size, encoder.known_vocab_size, self.activation, encoder.layer_norm_eps)
+            return MaskedLMHead(encoder, self.activation)
 
-    def __init__(self, hidden_size: int, vocab_size: int, activation: Activation, layer_norm_eps: float) -> None:
+    def __init__(self, encoder: Encoder.Config, activation: Activation) -> None:
         super().__init__()
-        self.dense = Linear(hidden_size, hidden_size)
+        self.dense = Linear(encoder.hidden_size, encoder.hidden_size)
         self.activation = ACTIVATIONS[activation]
-        self.norm = LayerNorm(hidden_size, layer_norm_eps)
-        self.bias = nn.Parameter(torch.empty(vocab_size))
+        self.norm = LayerNorm(encoder.hidden_size, encoder.layer_norm_eps, bias=encoder.layer_norm_bias)
+        self.bias = nn.Parameter(torch.empty(encoder.known_vocab_size))
 
     def forward(self, hidden: Tensor, token_table: Tensor) -> Tensor:
         """`hidden` (positions, hidden), `token_table` (vocab, hidden) -> scores (positions, vocab).

@@ -7,13 +7,17 @@ The *attention mask* is one of three things that must not be confused: the *padd
 tokens, the *masking policy* (`bertsmith.data.masking`) says which tokens are hidden from the model.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from bertsmith.config import Part
 from bertsmith.data import Batch
+
+T = TypeVar("T")
 
 
 class AttentionMask(Part):
@@ -95,8 +99,10 @@ class AppliedMask:
 
     def __init__(self, mask: AttentionMask, inputs: Batch) -> None:
         self.mask = mask
+        self._inputs = inputs
         self._allowed = mask.lower(inputs)
         self._bias: dict[torch.dtype, Tensor] = {}
+        self._shared: dict[Hashable, Any] = {}
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """What is added to the attention scores: 0 where allowed, -inf elsewhere; (batch, 1, query, key) or None."""
@@ -106,3 +112,12 @@ class AppliedMask:
             zeros = torch.zeros(self._allowed.shape, dtype=dtype, device=self._allowed.device)
             self._bias[dtype] = zeros.masked_fill_(~self._allowed, float("-inf"))[:, None]
         return self._bias[dtype]
+
+    def once(self, key: Hashable, make: Callable[[Batch], T]) -> T:
+        """What `make` gives for this batch, made by the first layer that asks and kept for the others.
+
+        `key` says what it is, with all that it depends on besides the batch.
+        """
+        if key not in self._shared:
+            self._shared[key] = make(self._inputs)
+        return self._shared[key]

@@ -49,7 +49,12 @@ class Model(nn.Module):
         def initialized(self, seed: int) -> "Model":
             """The model with its starting weights, a pure function of the configuration and `seed`."""
             model = self.build()
-            initialize(model, self.encoder.initializer_range, torch.Generator().manual_seed(seed))
+            initialize(
+                model,
+                self.encoder.initializer_range,
+                torch.Generator().manual_seed(seed),
+                output=self.encoder.output_initializer_range,
+            )
             return model
 
     def __init__(self, config: Config) -> None:
