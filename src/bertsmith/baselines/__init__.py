@@ -1,5 +1,6 @@
 """What BERT is compared with."""
 
 from bertsmith.baselines.classification import Baseline, majority_class, tfidf_logistic_regression
+from bertsmith.baselines.kneser_ney import KneserNey
 
-__all__ = ["Baseline", "majority_class", "tfidf_logistic_regression"]
+__all__ = ["Baseline", "KneserNey", "majority_class", "tfidf_logistic_regression"]
