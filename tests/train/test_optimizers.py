@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from bertsmith.errors import ConfigError
-from bertsmith.train import AdamW, BertAdamW, Constant, WarmupLinear
+from bertsmith.train import AdamW, BertAdamW
 from bertsmith.train.optimizers import decay_groups
 
 
@@ -56,27 +56,7 @@ def test_only_matrices_decay() -> None:
     assert vectors["params"] == [model.bias] and vectors["weight_decay"] == 0.0
 
 
-def test_warm_up_then_a_straight_line() -> None:
-    schedule = WarmupLinear(peak=1.0, warmup_steps=4)
-    assert [schedule.rate(step, 12) for step in range(12)] == pytest.approx(
-        [0.25, 0.5, 0.75, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
-    )
-    assert WarmupLinear(peak=1.0, final=0.5).rate(10, 10) == 0.5
-    assert Constant(peak=0.3).rate(7, 9) == 0.3
-
-
-def test_two_stages_make_one_line() -> None:
-    """BERT's two stages have a stage each, and the learning rate must not jump where they meet."""
-    from bertsmith.recipes.bert import stages
-
-    short, long = stages()
-    end, start = short.schedule.rate(short.steps, short.steps), long.schedule.rate(0, long.steps)
-    assert end == pytest.approx(start) == pytest.approx(1e-5)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda: AdamW(beta1=1.0), lambda: BertAdamW(eps=0.0), lambda: WarmupLinear(peak=-1.0)]
-)
+@pytest.mark.parametrize("make", [lambda: AdamW(beta1=1.0), lambda: BertAdamW(eps=0.0)])
 def test_values_out_of_range_are_refused(make: object) -> None:
     with pytest.raises(ConfigError, match="expected"):
         make()  # pyright: ignore[reportCallIssue]

@@ -5,7 +5,7 @@ from bertsmith.train.loop import Loop, Measure, Step, evaluate
 from bertsmith.train.memory import keep_freed_memory
 from bertsmith.train.optimizers import AdamW, BertAdamW, Optimizer
 from bertsmith.train.pretraining import Pretraining, Report
-from bertsmith.train.schedules import Constant, Schedule, WarmupLinear
+from bertsmith.train.schedules import Constant, Schedule, WarmupLinear, WarmupStableDecay
 from bertsmith.train.stage import Recipe, Stage, find_device, precision_dtype
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Stage",
     "Step",
     "WarmupLinear",
+    "WarmupStableDecay",
     "evaluate",
     "find_device",
     "keep_freed_memory",
