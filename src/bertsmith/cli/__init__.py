@@ -17,6 +17,7 @@ VERBS = (
     "finetune",
     "predict",
     "evaluate",
+    "doctor",
     "fill",
     "embed",
     "recipes",
