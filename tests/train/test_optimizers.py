@@ -51,7 +51,7 @@ def test_a_hundred_steps_equal_the_formula(config: AdamW | BertAdamW, corrected:
 
 def test_only_matrices_decay() -> None:
     model = Small()
-    matrices, vectors = decay_groups(model, 0.01)
+    matrices, vectors = decay_groups(model.parameters(), 0.01)
     assert matrices["params"] == [model.matrix] and matrices["weight_decay"] == 0.01
     assert vectors["params"] == [model.bias] and vectors["weight_decay"] == 0.0
 

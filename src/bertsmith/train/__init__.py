@@ -3,7 +3,7 @@
 from bertsmith.train.log import Log, read_log
 from bertsmith.train.loop import Loop, Measure, Step, evaluate
 from bertsmith.train.memory import keep_freed_memory
-from bertsmith.train.optimizers import AdamW, BertAdamW, Optimizer
+from bertsmith.train.optimizers import AdamW, BertAdamW, Muon, NorMuon, Optimizer
 from bertsmith.train.pretraining import Pretraining, Report
 from bertsmith.train.schedules import Constant, Schedule, WarmupLinear, WarmupStableDecay
 from bertsmith.train.stage import Recipe, Stage, find_device, precision_dtype
@@ -15,6 +15,8 @@ __all__ = [
     "Log",
     "Loop",
     "Measure",
+    "Muon",
+    "NorMuon",
     "Optimizer",
     "Pretraining",
     "Recipe",

@@ -1,13 +1,14 @@
 """Optimizers, as parts that a stage picks from."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from bertsmith.config import Part, require
+from bertsmith.train.muon import MuonAdamW, hidden_matrices, matrix_dtype
 
 
 class Optimizer(Part):
@@ -17,13 +18,13 @@ class Optimizer(Part):
         raise NotImplementedError
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups in which matrices decay, and biases and normalization gains (all vectors) do not.
 
     The same split as google-research/bert `exclude_from_weight_decay`: every name with LayerNorm, layer_norm or bias.
     """
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    trained = [p for p in parameters if p.requires_grad]
+    matrices, vectors = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
@@ -40,7 +41,7 @@ class AdamW(Optimizer, kind="adamw"):
         _check(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        groups = decay_groups(model, self.weight_decay)
+        groups = decay_groups(model.parameters(), self.weight_decay)
         return torch.optim.AdamW(groups, lr=0.0, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
 
 
@@ -57,7 +58,7 @@ class BertAdamW(Optimizer, kind="bert_adamw"):
         _check(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        groups = decay_groups(model, self.weight_decay)
+        groups = decay_groups(model.parameters(), self.weight_decay)
         return UncorrectedAdamW(groups, (self.beta1, self.beta2), self.eps)
 
 
@@ -87,6 +88,70 @@ class UncorrectedAdamW(torch.optim.Optimizer):
                 square.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-group["lr"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon(Optimizer, kind="muon"):
+    """Muon for the matrices in the model's blocks, `adamw` for embeddings, heads and vectors: see `MuonAdamW`.
+
+    The schedule's rate is that of `adamw`; matrices learn at `rate_factor` times that, in units in which AdamW's rate would
+    fit them. Jordan et al. 2024 for the momentum, Liu et al. 2025 (arXiv 2502.16982, §2.2) for scale and weight decay.
+    """
+
+    momentum: float = 0.95
+    weight_decay: float = 0.1
+    rate_factor: float = 1.0
+    adamw: AdamW = field(default_factory=AdamW)
+
+    def __post_init__(self) -> None:
+        _check_matrices(self)
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        return _muon(self, model, beta2=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NorMuon(Optimizer, kind="normuon"):
+    """`Muon` with updates evened out over the neurons of each matrix (Li et al. 2025, arXiv 2510.05491)."""
+
+    momentum: float = 0.95
+    beta2: float = 0.95  # of the running mean square of each neuron's update
+    weight_decay: float = 0.1
+    rate_factor: float = 1.0
+    adamw: AdamW = field(default_factory=AdamW)
+
+    def __post_init__(self) -> None:
+        _check_matrices(self)
+        require(0 <= self.beta2 < 1, "beta2", f"expected 0 <= beta2 < 1, got {self.beta2}")
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        return _muon(self, model, beta2=self.beta2)
+
+
+def _muon(config: Muon | NorMuon, model: nn.Module, beta2: float | None) -> torch.optim.Optimizer:
+    hidden = hidden_matrices(model)
+    ours = {id(p) for p, _ in hidden}
+    matrices = {
+        "params": [p for p, _ in hidden],
+        "stacked": [stacked for _, stacked in hidden],
+        "momentum": config.momentum,
+        "beta2": beta2,
+        "weight_decay": config.weight_decay,
+        "rate_factor": config.rate_factor,
+    }
+    others = decay_groups((p for p in model.parameters() if id(p) not in ours), config.adamw.weight_decay)
+    adamw = {"beta1": config.adamw.beta1, "beta2": config.adamw.beta2, "eps": config.adamw.eps}
+    return MuonAdamW(
+        [*([matrices] if hidden else []), *(group | adamw for group in others)],
+        dtype=matrix_dtype(next(model.parameters()).device),
+    )
+
+
+def _check_matrices(config: Muon | NorMuon) -> None:
+    require(0 <= config.momentum < 1, "momentum", f"expected 0 <= momentum < 1, got {config.momentum}")
+    require(config.weight_decay >= 0, "weight_decay", f"expected 0 or more, got {config.weight_decay}")
+    require(isinstance(config.adamw, AdamW), "adamw.kind", f"expected adamw, got {config.adamw.kind}")
+    require(config.rate_factor > 0, "rate_factor", f"expected more than 0, got {config.rate_factor}")
 
 
 def _check(config: AdamW | BertAdamW) -> None:
