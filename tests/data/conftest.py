@@ -41,7 +41,8 @@ def make_shards(tmp_path: Path) -> MakeShards:
             lines.append("")
         (tmp_path / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
         out = tmp_path / f"shards-{len(list(tmp_path.iterdir()))}"
-        prepare(tmp_path / "corpus.txt", Tokenizer(vocabulary), out, heldout=0, shard_tokens=shard_tokens)
+        options = {"heldout": 0, "duplicates": "keep", "shard_tokens": shard_tokens}
+        prepare(tmp_path / "corpus.txt", Tokenizer(vocabulary), out, **options)
         return Shards.load(out)
 
     return make

@@ -61,7 +61,14 @@ def test_the_manifest_tells_where_it_comes_from(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "shards" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["tokenizer_sha256"] == TOKENIZER.sha256
     assert manifest["vocab_size"] == 17
-    assert manifest["options"] == {"language": "de", "format": "auto", "field": "text", "heldout": 0}
+    assert manifest["options"] == {
+        "language": "de",
+        "format": "auto",
+        "field": "text",
+        "heldout": 0,
+        "duplicates": "exact",
+        "leaks": "report",
+    }
     (source,) = manifest["sources"]
     assert source["path"] == file.as_posix()
     assert source["bytes"] == 7
@@ -69,8 +76,8 @@ def test_the_manifest_tells_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_the_result_is_the_same_for_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertsmith.data.tokenizing._CHUNK_CHARACTERS", 200)  # so that chunks are many and overtake
-    file = write(tmp_path / "a.txt", *("The cat sat. " * (1 + 37 * n % 50) for n in range(120)))
+    monkeypatch.setattr("bertsmith.data.pieces._CHARACTERS", 200)  # so that chunks are many and overtake
+    file = write(tmp_path / "a.txt", *("The cat sat. " * (1 + 37 * n % 131) for n in range(120)))
     for processes in (1, 2):
         prepare(file, TOKENIZER, tmp_path / f"shards{processes}", processes=processes, shard_tokens=500)
     one, two = everything(tmp_path / "shards1"), everything(tmp_path / "shards2")
@@ -132,7 +139,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
     heard: list[tuple[str, int, int | None]] = []
     file = write(tmp_path / "a.txt", "the cat", "a dog")
     prepare(file, TOKENIZER, tmp_path / "shards", heldout=0, progress=lambda *event: heard.append(event))
-    assert heard[-1] == ("preparing", 2, 2)
+    assert heard[-1] == ("writing documents", 2, 2)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -163,7 +170,11 @@ def test_wrong_use_is_refused(tmp_path: Path) -> None:
     for options, message in [
         ({"heldout": 0.6}, "expected a share from 0 to 0.5"),
         ({"heldout": -0.1}, "expected a share from 0 to 0.5"),
-        ({"processes": 0}, "must be at least 1"),
+        ({"processes": 0}, "at least one process"),
+        ({"duplicates": "nearly"}, "duplicates 'nearly' is not known. Did you mean 'near'"),
+        ({"leaks": "dropp"}, "leaks 'dropp' is not known. Did you mean 'drop'"),
+        ({"language": "eng"}, "language 'eng' is not known. Nearest: .*en"),
+        ({"cluster": "slurm"}, "cluster 'slurm': expected ray"),
         ({"shard_tokens": 0}, "must be at least 1"),
     ]:
         with pytest.raises(UsageError, match=message):

@@ -1,30 +1,55 @@
 """Prepare once: text becomes token shards, which any number of runs then read.
 
-Documents stream through, tokenized by one process or by many, written in their order by one. So the folder is the same
-byte for byte whatever the number of processes, and memory does not grow with the corpus.
+    documents ─► pieces ─► tokenized, by any number of processes ─► kept on disk until all are there
+                                                                        │
+    shards ◄─ written in order ◄─ leaks looked for ◄─ held out ◄─ duplicates left out
+
+So the folder is the same byte for byte whoever did the work and however often it was interrupted. Memory does not grow
+with the text; it grows by about 100 bytes a document, for what must be known of all documents at once.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version as installed
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from bertsmith.data.corpora import Corpus, Paths
+from bertsmith.data.duplicates import Duplicates, exact_originals, near_originals, open_signatures, require_near
+from bertsmith.data.languages import can_identify, check_language
+from bertsmith.data.leaks import NEAR, OVERLAP, PASSAGE, HeldoutPassages
+from bertsmith.data.passages import passages
+from bertsmith.data.pieces import COLUMNS, Piece, TokenizedPiece, Workspace, cut, sweep
+from bertsmith.data.pools import Pool, pool_of
+from bertsmith.data.quality import SHORT
 from bertsmith.data.shards import FORMAT, MANIFEST, TOKENIZER, VERSION, ShardWriter
-from bertsmith.data.tokenizing import Counts, TokenizedDocument, tokenize
-from bertsmith.errors import DataError, UsageError
+from bertsmith.data.tokenizing import Counts, Tokenization
+from bertsmith.errors import DataError, UsageError, nearest
 from bertsmith.folders import publish
 from bertsmith.progress import Progress, silent
-from bertsmith.text import Tokenizer
+from bertsmith.text import Tokenizer, Vocabulary
+
+Leaks = Literal["report", "drop"]
+
+_PIECES = 1  # version of what stands in a piece
+_EXAMPLES = 5
+_TOKENIZING = "tokenizing documents"
+_WRITING = "writing documents"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made: the folder, how much went into each split, and what was met on the way."""
+    """What `prepare` made: the folder, how much went into each split, and what was met on the way.
+
+    `statistics` is the report of the manifest. `notices` are sentences about this call: whether it went on from an
+    earlier one, workers that died, what was not looked at.
+    """
 
     path: Path
     train_documents: int
@@ -32,20 +57,30 @@ class Prepared:
     heldout_documents: int
     heldout_tokens: int
     counts: Counts
+    statistics: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - what a user may choose; all but three have a default
     corpus: Corpus | Paths,
     tokenizer: Tokenizer,
     out: str | os.PathLike[str],
     *,
     language: str = "en",
     heldout: float = 0.02,
+    heldout_text: Corpus | Paths | None = None,
+    duplicates: Duplicates = "exact",
+    leaks: Leaks = "report",
     processes: int = 1,
+    cluster: str | None = None,
     shard_tokens: int = 1 << 26,
     progress: Progress = silent,
 ) -> Prepared:
     """Turn text into a shard folder at `out`, which must not exist yet. It appears whole or not at all.
+
+    A call that was interrupted or failed is taken up by the next one with the same arguments, from the last finished
+    piece of text (`bertsmith.data.pieces`); the folder will be the same. Other text or options begin anew where they
+    must, and a notice says so.
 
     Args:
         corpus: files or folders; a `Corpus` where their format must be told.
@@ -55,97 +90,411 @@ def prepare(
             itself, so text that has one sentence a line stays as it is.
         heldout: share of documents kept apart for evaluation: every k-th one, or the last if there are fewer; of a
             single document its last paragraphs. 0 for none.
+        heldout_text: text to hold out, instead of a share of the corpus.
+        duplicates: what to leave out: nothing ("keep"); documents whose text, but for white space, came before
+            ("exact"); also those that share most of their wording with one before ("near", which needs the extra
+            `corpus`; about 512 bytes of disk a document). With `heldout_text`, that comes first.
+        leaks: what to do with training documents that hold half of the wording of a held-out one, or are its copy:
+            only count them ("report"), or leave them out ("drop").
         processes: how many tokenize; the result is the same for any number. More than one are new interpreters, so a
             script that asks for them guards its main part by `if __name__ == "__main__":`.
+        cluster: "ray" or "ray:ADDRESS" to tokenize on a Ray cluster instead (extra `cluster`).
         shard_tokens: a shard ends with the document that reaches this number.
-        progress: called with the number of documents done.
+        progress: hears "tokenizing documents" and "writing documents", both in documents.
 
     Raises:
-        UsageError: an option is out of range, or `out` exists.
+        UsageError: an option is out of range, `out` exists, or another process prepares it.
         DataError: the text cannot be used.
+        MissingExtra: an option needs a package that is not installed.
+        CheckpointError: the disk is full. What is finished is kept.
+        BertsmithError: a piece of text killed four processes.
     """
+    _check(heldout, shard_tokens, duplicates, leaks)
+    pool = pool_of(processes, cluster)
+    task = Tokenization(tokenizer, check_language(language), can_identify(), sign=duplicates == "near")
+    if task.sign:
+        require_near()
+    corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
+    apart = heldout_text if heldout_text is None or isinstance(heldout_text, Corpus) else Corpus(heldout_text)
+    place = Path(os.path.abspath(out))  # noqa: PTH100 - as publish does it, which must agree on the place
+    if os.path.lexists(place):
+        sweep(place)  # a call that was killed between its last two steps
+    work = Workspace(place, _shape(task))
+    notices = _Notices(progress)
+    keep = True
+    try:
+        with publish(place) as folder:
+            _tokenize(corpus, apart, task, pool, work, notices)
+            assembly = _Assembly(work, task, progress)
+            keep = assembly.documents > 0
+            assembly.decide(duplicates, 0 if apart else heldout)
+            splits, statistics = assembly.write(folder, shard_tokens, drop_leaks=leaks == "drop")
+            if not splits["train"]["tokens"]:
+                raise DataError(_nothing_left(corpus, assembly.documents))
+            tokenizer.save(folder / TOKENIZER)
+            options = {"language": language, "format": corpus.format, "field": corpus.field, "heldout": heldout}
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "token_bytes": task.token_bytes,
+                "vocab_size": len(tokenizer.vocabulary),
+                "tokenizer_sha256": tokenizer.sha256,
+                "splits": splits,
+                "statistics": statistics,
+                "options": options | {"duplicates": duplicates, "leaks": leaks},
+                "sources": corpus.sources(),
+                **({"heldout_sources": apart.sources()} if apart else {}),
+            }
+            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+            (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+        keep = False
+    finally:
+        work.close(keep=keep)
+    train, held = splits["train"], splits["heldout"]
+    return Prepared(
+        Path(out),
+        train["documents"],
+        train["tokens"],
+        held["documents"],
+        held["tokens"],
+        Counts(**{f.name: statistics[f.name] for f in fields(Counts)}),
+        statistics,
+        tuple(notices.heard),
+    )
+
+
+def _check(heldout: float, shard_tokens: int, duplicates: str, leaks: str) -> None:
     if not 0 <= heldout <= 0.5:
         raise UsageError(f"heldout {heldout}: expected a share from 0 to 0.5")
-    if processes < 1 or shard_tokens < 1:
-        raise UsageError(f"processes {processes}, shard_tokens {shard_tokens}: both must be at least 1")
-    if not isinstance(corpus, Corpus):
-        corpus = Corpus(corpus)
-    documents = corpus.documents()
-    token_bytes = 2 if len(tokenizer.vocabulary) <= 1 << 16 else 4
-    counts = Counts()
-    with publish(out) as folder:
-        tokenizer.save(folder / TOKENIZER)
-        train = ShardWriter(folder, "train", token_bytes, shard_tokens)
-        apart = ShardWriter(folder, "heldout", token_bytes, shard_tokens)
-        tokenized = _count(tokenize(documents, tokenizer, language, processes), counts, progress)
-        for document, is_heldout in _hold_out(tokenized, heldout):
-            (apart if is_heldout else train).add(document.tokens, document.sentence_lengths)
-        train.close()
-        apart.close()
-        progress("preparing", counts.documents, counts.documents)
-        if not train.tokens:
-            raise DataError(f"The text in {corpus.name} has no token: nothing is left of it after normalization.")
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "token_bytes": token_bytes,
-            "vocab_size": len(tokenizer.vocabulary),
-            "tokenizer_sha256": tokenizer.sha256,
-            "splits": {"train": train.summary(), "heldout": apart.summary()},
-            "statistics": _statistics(counts),
-            "options": {"language": language, "format": corpus.format, "field": corpus.field, "heldout": heldout},
-            "sources": corpus.sources(),
-        }
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
-    return Prepared(Path(out), train.documents, train.tokens, apart.documents, apart.tokens, counts)
+    if shard_tokens < 1:
+        raise UsageError(f"shard_tokens {shard_tokens}: must be at least 1")
+    for name, value, allowed in (("duplicates", duplicates, Duplicates), ("leaks", leaks, Leaks)):
+        if value not in get_args(allowed):
+            raise UsageError(f"{name} {value!r} is not known.{nearest(value, get_args(allowed))}")
 
 
-def _statistics(counts: Counts) -> dict[str, Any]:
-    return {f.name: getattr(counts, f.name) for f in fields(counts)} | {
-        "fertility": round(counts.fertility, 6),
-        "unknown_rate": round(counts.unknown_rate, 8),
-        "sentences_per_document": round(counts.sentences / max(1, counts.documents), 4),
-        "tokens_per_sentence": round(counts.tokens / max(1, counts.sentences), 4),
+def _nothing_left(corpus: Corpus, documents: int) -> str:
+    if documents:
+        return f"{corpus.name}: every document was held out or left out, so there is none to train on."
+    return f"The text in {corpus.name} has no token: nothing is left of it after normalization."
+
+
+def _shape(task: Tokenization) -> dict[str, Any]:
+    """All that shapes a piece besides its text."""
+    return {
+        "pieces": _PIECES,
+        "bertsmith": installed("bertsmith"),
+        "tokenizer": task.tokenizer.sha256,
+        "language": task.language,
+        "languages": task.identify_languages,
+        "signed": task.sign,
     }
 
 
-def _count(
-    results: Iterable[tuple[list[TokenizedDocument], Counts]], counts: Counts, progress: Progress
-) -> Iterator[TokenizedDocument]:
-    """Pass the documents on, one by one, and add up the counts of each chunk."""
-    for documents, found in results:
-        yield from documents
-        counts.add(found)
-        progress("preparing", counts.documents, None)
+class _Notices:
+    """Sentences for the caller, told at once and kept."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.heard, self.documents = progress, list[str](), 0
+
+    def __call__(self, sentence: str) -> None:
+        self.heard.append(sentence)
+        self.progress(_TOKENIZING, self.documents, None, sentence)
 
 
-def _hold_out(documents: Iterator[TokenizedDocument], heldout: float) -> Iterator[tuple[TokenizedDocument, bool]]:
-    """Say of each document whether it is held out. One document is always kept in hand, as it may be the last."""
-    every = round(1 / heldout) if heldout else 0
-    in_hand = next(documents, None)
-    if in_hand is None:
-        return
-    number = 1
-    for following in documents:
-        yield in_hand, bool(every) and number % every == 0
-        in_hand, number = following, number + 1
-    if every and number == 1:
-        yield from _cut_in_two(in_hand, heldout)
-    else:
-        yield in_hand, bool(every) and (number % every == 0 or number < every)
+def _tokenize(
+    corpus: Corpus, apart: Corpus | None, task: Tokenization, pool: Pool, work: Workspace, notices: _Notices
+) -> None:
+    """See to it that every piece of the text is in the workspace."""
+    numbers, taken_over = count(), 0
+    if work.begun_anew:
+        notices("The options, the vocabulary or the version changed since an earlier start, so this one begins anew.")
+    if not task.identify_languages:
+        notices("Languages are not identified. For that: pip install 'bertsmith[corpus]'")
+
+    def missing() -> Iterator[Piece]:
+        nonlocal taken_over
+        heldout = cut(apart.documents(), numbers, apart=True) if apart else ()
+        for piece in chain(heldout, cut(corpus.documents(), numbers)):
+            work.names.append(piece.name)
+            if piece in work:
+                taken_over += 1
+                notices.documents += len(piece.documents)
+            else:
+                yield piece
+
+    for piece, done in pool.map(task, missing(), notices):
+        work.save(piece.name, done)
+        notices.documents += len(piece.documents)
+        notices.progress(_TOKENIZING, notices.documents, None)
+    notices.progress(_TOKENIZING, notices.documents, notices.documents)
+    if taken_over:
+        notices(f"Went on from an earlier start: {taken_over:,} pieces of text were finished.")
+    if taken_over < work.finished:
+        notices(f"The text changed since an earlier start: {work.finished - taken_over:,} pieces of it were of no use.")
 
 
-def _cut_in_two(document: TokenizedDocument, heldout: float) -> Iterator[tuple[TokenizedDocument, bool]]:
+@dataclass(frozen=True)
+class _Texts:
+    """The documents of a piece that are kept, or the two parts of a single one.
+
+    `rows` are their rows in the piece's table; `sentence_bounds` and `token_bounds` say where each one starts.
+    """
+
+    tokens: np.ndarray
+    sentence_lengths: np.ndarray
+    sentence_bounds: np.ndarray
+    token_bounds: np.ndarray
+    rows: np.ndarray
+    heldout: np.ndarray
+
+
+class _Assembly:
+    """From finished pieces to shards: what must be decided with all documents in view, and the writing in order."""
+
+    def __init__(self, work: Workspace, task: Tokenization, progress: Progress) -> None:
+        self._work, self._task, self._progress = work, task, progress
+        digests, apart, words, empty = list[np.ndarray](), list[np.ndarray](), list[np.ndarray](), np.zeros(2, np.int64)
+        for name in work.names:
+            piece = work.load(name, "digests", "table", "empty")
+            digests.append(piece.digests)
+            apart.append(piece.column("apart").astype(bool))
+            words.append(piece.column("words").astype(np.uint32))
+            empty += piece.empty
+        self._first = np.cumsum([0, *map(len, digests)])  # number of each piece's first document
+        self._digests, self._heldout, self._words = map(np.concatenate, (digests, apart, words))
+        self._empty = empty
+        self.documents = len(self._digests)
+
+    def decide(self, duplicates: Duplicates, heldout: float) -> None:
+        """Say of each document whether it is kept and whether it is held out."""
+        self._copies = exact_originals(self._digests)
+        own = np.arange(self.documents)
+        self._kept = np.ones(self.documents, bool) if duplicates == "keep" else self._copies == own
+        report: dict[str, Any] = {"mode": duplicates, "copies": int((self._copies != own).sum())}
+        originals = self._copies
+        if duplicates == "near":
+            near = self._near()
+            report["near"] = int((self._kept & (near != own)).sum())
+            originals = np.where(self._kept, near, originals)
+            self._kept &= near == own
+        repeated = np.flatnonzero(originals != own)
+        report["left_out"] = int((~self._kept).sum())
+        report["examples"] = [
+            {"document": self._where(int(n)), "repeats": self._where(int(originals[n]))} for n in repeated[:_EXAMPLES]
+        ]
+        self._duplicates = report
+        kept = np.flatnonzero(self._kept)
+        self._cut = heldout if heldout and len(kept) == 1 else 0.0
+        if heldout and len(kept) > 1:
+            every = round(1 / heldout)
+            self._heldout[kept[every - 1 :: every] if len(kept) >= every else kept[-1:]] = True
+
+    def write(self, folder: Path, shard_tokens: int, *, drop_leaks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Write both splits; return what the manifest says of them, and of the text."""
+        train = ShardWriter(folder, "train", self._task.token_bytes, shard_tokens)
+        apart = ShardWriter(folder, "heldout", self._task.token_bytes, shard_tokens)
+        leaks = _LeakCheck(self._task.tokenizer.vocabulary)
+        if self._cut or (self._heldout & self._kept).any():
+            for number in range(len(self._work.names)):
+                if self._cut or (self._heldout & self._kept)[self._first[number] : self._first[number + 1]].any():
+                    leaks.hold_out(self._texts(number)[1], self._first[number])
+            leaks.begin(self._copies, self._heldout & self._kept)
+        survey = _Survey()
+        for number in range(len(self._work.names)):
+            piece, texts = self._texts(number)
+            leaking = leaks.in_training(texts, self._first[number])
+            dropped = leaking & drop_leaks
+            for text in np.flatnonzero(~dropped):
+                first, end = texts.sentence_bounds[text : text + 2]
+                start, stop = texts.token_bounds[text : text + 2]
+                writer = apart if texts.heldout[text] else train
+                writer.add(texts.tokens[start:stop], texts.sentence_lengths[first:end])
+            self._kept[self._first[number] + texts.rows[dropped]] = False
+            survey.add(piece, np.unique(texts.rows[~dropped]))
+            self._progress(_WRITING, int(self._first[number + 1]), self.documents)
+        train.close()
+        apart.close()
+        statistics = survey.statistics(self._words[self._kept], self._empty)
+        statistics["duplicates"] = self._duplicates
+        statistics["leaks"] = leaks.report(self._where, dropped=drop_leaks)
+        return {"train": train.summary(), "heldout": apart.summary()}, statistics
+
+    def _near(self) -> np.ndarray:
+        file = self._work.folder / "signatures.npy"
+        signed, compared = open_signatures(file, self.documents), self._kept.copy()
+        for number, name in enumerate(self._work.names):
+            piece = self._work.load(name, "signatures", "table")
+            here = slice(self._first[number], self._first[number + 1])
+            signed[here] = piece.signatures
+            compared[here] &= piece.column("shingles") > 0
+        return near_originals(signed, np.flatnonzero(compared))
+
+    def _texts(self, number: int) -> tuple[TokenizedPiece, _Texts]:
+        piece = self._work.load(self._work.names[number])
+        here = slice(self._first[number], self._first[number + 1])
+        kept = self._kept[here]
+        rows = np.flatnonzero(kept)
+        of_sentences = np.repeat(kept, piece.column("sentences"))
+        texts = _Texts(
+            tokens=piece.tokens[np.repeat(kept, piece.column("tokens"))],
+            sentence_lengths=piece.sentence_lengths[of_sentences],
+            sentence_bounds=np.cumsum([0, *piece.column("sentences")[rows]]),
+            token_bounds=np.cumsum([0, *piece.column("tokens")[rows]]),
+            rows=rows,
+            heldout=self._heldout[here][rows],
+        )
+        return piece, _cut_in_two(texts, piece.starts_paragraph[of_sentences], self._cut) if self._cut else texts
+
+    def _where(self, document: int) -> str:
+        number = int(np.searchsorted(self._first, document, "right")) - 1
+        piece = self._work.load(self._work.names[number], "table", "sources")
+        row = document - self._first[number]
+        return f"{piece.sources[piece.column('source')[row]]}, line {piece.column('line')[row]}"
+
+
+def _cut_in_two(texts: _Texts, starts_paragraph: np.ndarray, heldout: float) -> _Texts:
     """A single document: hold out its last paragraphs, or its last sentences if it has one paragraph only."""
-    ends = np.cumsum(document.sentence_lengths)
-    cuts = document.paragraph_starts[1:] if len(document.paragraph_starts) > 1 else np.arange(1, len(ends))
+    if not len(texts.rows):
+        return texts
+    ends = np.cumsum(texts.sentence_lengths)
+    cuts = np.flatnonzero(starts_paragraph)[1:]
+    cuts = cuts if len(cuts) else np.arange(1, len(ends))
     if not len(cuts):
-        yield document, False  # a single sentence cannot be shared
-        return
-    wanted = (1 - heldout) * len(document.tokens)
-    cut = int(cuts[np.abs(ends[cuts - 1] - wanted).argmin()])
-    token = int(ends[cut - 1])
-    none = np.empty(0, np.int64)
-    yield TokenizedDocument(document.tokens[:token], document.sentence_lengths[:cut], none), False
-    yield TokenizedDocument(document.tokens[token:], document.sentence_lengths[cut:], none), True
+        return texts  # a single sentence cannot be shared
+    wanted = (1 - heldout) * len(texts.tokens)
+    sentence = int(cuts[np.abs(ends[cuts - 1] - wanted).argmin()])
+    return replace(
+        texts,
+        sentence_bounds=np.array([0, sentence, len(ends)]),
+        token_bounds=np.array([0, ends[sentence - 1], ends[-1]]),
+        rows=np.repeat(texts.rows, 2),
+        heldout=np.array([False, True]),
+    )
+
+
+class _Survey:
+    """Sums over the documents that were written."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(COLUMNS, 0)
+        self._single = self._longest = 0
+        self._languages: Counter[str] = Counter()
+
+    def add(self, piece: TokenizedPiece, rows: np.ndarray) -> None:
+        table = piece.table[rows]
+        for name, total in zip(COLUMNS, table.sum(axis=0).tolist(), strict=True):
+            self._sums[name] += total
+        if len(rows):
+            self._longest = max(self._longest, int(piece.column("longest_sentence")[rows].max()))
+        self._single += int((piece.column("sentences")[rows] == 1).sum())
+        if len(piece.languages):
+            self._languages.update(piece.languages[rows].tolist())
+
+    def statistics(self, words: np.ndarray, empty: np.ndarray) -> dict[str, Any]:
+        """The report; `words` of each written document, and how many documents and sentences had no token."""
+        sums, documents = self._sums, len(words)
+        counts = Counts(
+            documents,
+            sums["sentences"],
+            sums["tokens"],
+            sums["words"],
+            sums["unknown_words"],
+            int(empty[0]),
+            int(empty[1]),
+            self._single,
+            self._longest,
+        )
+        spread = np.quantile(words, [0.05, 0.5, 0.95], method="inverted_cdf").tolist() if documents else [0, 0, 0]
+        characters, lines = max(1, sums["characters"]), max(1, sums["lines"])
+        languages = sorted(self._languages.items(), key=lambda found: (-found[1], found[0]))
+        return {f.name: getattr(counts, f.name) for f in fields(counts)} | {
+            "fertility": round(counts.fertility, 6),
+            "unknown_rate": round(counts.unknown_rate, 8),
+            "sentences_per_document": round(counts.sentences / max(1, documents), 4),
+            "tokens_per_sentence": round(counts.tokens / max(1, counts.sentences), 4),
+            "words_per_document": dict(zip(("5%", "50%", "95%"), map(int, spread), strict=True)),
+            "very_short_documents": int((words < SHORT).sum()),
+            "characters": sums["characters"],
+            "characters_per_line": round(sums["characters"] / lines, 2),
+            "lines": sums["lines"],
+            "repeated_lines": round(sums["repeated_lines"] / lines, 6),
+            **{name: round(sums[name] / characters, 6) for name in ("letters", "digits", "marks")},
+            "languages": dict(languages) if languages else None,
+        }
+
+
+class _LeakCheck:
+    """Held-out documents against training documents; without the first there is nothing to check."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._held = HeldoutPassages()
+        self._number_of = list[np.ndarray]()
+        self._copied = np.zeros(0, bool)
+        self._active = False
+        self._training = 0
+        self._examples: list[tuple[int, int, float]] = []
+
+    def hold_out(self, texts: _Texts, first: int) -> None:
+        """Take in a piece's held-out documents; `first` is the number of the piece's first document."""
+        self._held.add(*_chosen(*self._passages(texts), texts.heldout))
+        self._number_of.append(first + texts.rows[texts.heldout])
+
+    def begin(self, copies: np.ndarray, heldout: np.ndarray) -> None:
+        """All held-out documents are in. `copies` names the first document of the same text."""
+        self._active = True
+        self._held.freeze()
+        self._numbers = np.concatenate(self._number_of)
+        self._copies, self._heldout_texts = copies, np.unique(copies[heldout])
+        self._copied_texts = np.zeros(0, np.int64)
+
+    def in_training(self, texts: _Texts, first: int) -> np.ndarray:
+        """Bool for each text: whether it is for training and holds half of a held-out document, or all of it."""
+        leaking = np.zeros(len(texts.rows), bool)
+        if not self._active:
+            return leaking
+        training = np.flatnonzero(~texts.heldout)
+        share, most = self._held.met_in(*_chosen(*self._passages(texts), ~texts.heldout))
+        copies = self._copies[first + texts.rows[training]]
+        same = np.isin(copies, self._heldout_texts)
+        self._copied_texts = np.union1d(self._copied_texts, copies[same])
+        leaking[training] = same | (share >= OVERLAP)
+        self._training += int(leaking.sum())
+        for place in np.flatnonzero(share >= OVERLAP)[: _EXAMPLES - len(self._examples)]:
+            held = int(self._numbers[most[place]])
+            self._examples.append((int(first + texts.rows[training[place]]), held, float(share[place])))
+        return leaking
+
+    def report(self, where: Callable[[int], str], *, dropped: bool) -> dict[str, Any] | None:
+        """For the manifest; None where nothing is held out."""
+        if not self._active:
+            return None
+        held = self._held
+        copied = np.isin(self._copies[self._numbers], self._copied_texts)
+        return {
+            "heldout_documents": len(self._numbers),
+            "copies": int(copied.sum()),
+            "nearly_copies": int(((held.best >= NEAR) & ~copied).sum()),
+            "half_or_more": int(((held.best >= OVERLAP) & (held.best < NEAR) & ~copied).sum()),
+            "any_passage": int(held.touched.sum()),
+            "passage_words": PASSAGE,
+            "passages": held.passages,
+            "passages_in_training": round(held.passages_met / max(1, held.passages), 6),
+            "looked_at_one_in": held.one_in,
+            "training_documents": self._training,
+            "training_documents_left_out": self._training if dropped else 0,
+            "examples": [
+                {"training": where(one), "heldout": where(other), "share": round(share, 4)}
+                for one, other, share in self._examples
+            ],
+        }
+
+    def _passages(self, texts: _Texts) -> tuple[np.ndarray, np.ndarray]:
+        return passages(texts.tokens, texts.token_bounds, self._vocabulary, PASSAGE)
+
+
+def _chosen(hashes: np.ndarray, bounds: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The passages of some documents, given as bool `(documents,)`."""
+    lengths = np.diff(bounds)
+    return hashes[np.repeat(documents, lengths)], np.cumsum([0, *lengths[documents]])

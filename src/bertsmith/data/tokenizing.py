@@ -1,20 +1,19 @@
-"""Documents to token ids, sentence by sentence, in this process or in several; the order of documents is kept."""
+"""Documents to token ids, sentence by sentence, and what is measured on the way. A pure function of a piece of text."""
 
-import multiprocessing
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import chain
 
 import numpy as np
 
 from bertsmith.data.corpora import Document
-from bertsmith.errors import BertsmithError, DataError
+from bertsmith.data.duplicates import SHINGLE, signatures
+from bertsmith.data.languages import identify
+from bertsmith.data.passages import passages
+from bertsmith.data.pieces import COLUMNS, Piece, TokenizedPiece
+from bertsmith.data.quality import FIGURES, figures
+from bertsmith.errors import DataError
 from bertsmith.text import Tokenizer, split_sentences
-
-_CHUNK_CHARACTERS = 1 << 18
 
 
 @dataclass
@@ -31,12 +30,6 @@ class Counts:
     single_sentence_documents: int = 0
     longest_sentence: int = 0
 
-    def add(self, other: "Counts") -> None:
-        """Add the counts of other text to these."""
-        for name in (f.name for f in fields(self)):
-            both = getattr(self, name), getattr(other, name)
-            setattr(self, name, max(both) if name == "longest_sentence" else sum(both))
-
     @property
     def fertility(self) -> float:
         """Tokens per word, where a word is a token with the `##` tokens behind it (a punctuation mark is one)."""
@@ -49,102 +42,101 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class TokenizedDocument:
-    """A document as arrays: token ids, tokens per sentence, and the number of the first sentence of each paragraph."""
+class Tokenization:
+    """Tokenizes a piece.
 
-    tokens: np.ndarray
-    sentence_lengths: np.ndarray
-    paragraph_starts: np.ndarray
-
-
-def tokenize(
-    documents: Iterable[Document], tokenizer: Tokenizer, language: str, processes: int
-) -> Iterator[tuple[list[TokenizedDocument], Counts]]:
-    """Tokenize chunk by chunk, in order, here or in `processes` others."""
-    chunks = _chunks(documents)
-    if processes == 1:
-        for chunk in chunks:
-            yield _tokenize_chunk(chunk, tokenizer, language)
-        return
-    # "spawn" starts from a clean interpreter: a fork would copy the threads' locks of whatever the caller has imported.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _Worker.start, (tokenizer, language)) as pool:
-        waiting: deque[Future[tuple[list[TokenizedDocument], Counts]]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(_Worker.work, chunk))
-                if len(waiting) > 2 * processes:  # bounds the memory when writing is slower than tokenizing
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise BertsmithError(
-                "A process that tokenized text died, perhaps for lack of memory. Try again with fewer processes."
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Worker:
-    """What a worker process keeps between chunks."""
+    Attributes:
+        tokenizer: as it is stored with the shards.
+        language: for the sentence splitter.
+        identify_languages: whether to say which language each document is in (needs the extra `corpus`).
+        sign: whether to compute the signatures that near-duplicates are found by (needs the extra `corpus`).
+    """
 
     tokenizer: Tokenizer
     language: str
+    identify_languages: bool
+    sign: bool
 
-    @classmethod
-    def start(cls, tokenizer: Tokenizer, language: str) -> None:
-        cls.tokenizer, cls.language = tokenizer, language
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a stored token id."""
+        return 2 if len(self.tokenizer.vocabulary) <= 1 << 16 else 4
 
-    @classmethod
-    def work(cls, texts: list[Document]) -> tuple[list[TokenizedDocument], Counts]:
-        return _tokenize_chunk(texts, cls.tokenizer, cls.language)
+    def __call__(self, piece: Piece) -> TokenizedPiece:
+        """Raises DataError, with path and line, for text that cannot be encoded."""
+        met = [self._document(document) for document in piece.documents]
+        done = [one for one in met if len(one.tokens)]
+        sources = list(dict.fromkeys(one.source for one in done))
+        tokens = np.concatenate([np.empty(0, np.int32), *(one.tokens for one in done)])
+        bounds = np.cumsum([0, *(len(one.tokens) for one in done)])
+        signed, shingles = np.empty((len(done), 0), np.uint32), np.zeros(len(done), np.int64)
+        if self.sign:
+            hashes, of_documents = passages(tokens, bounds, self.tokenizer.vocabulary, SHINGLE)
+            signed, shingles = signatures(hashes, of_documents), np.diff(of_documents)
+        columns = {
+            "source": [sources.index(one.source) for one in done],
+            "line": [one.line for one in done],
+            "apart": [piece.apart] * len(done),
+            "sentences": [len(one.sentence_lengths) for one in done],
+            "tokens": np.diff(bounds),
+            "words": [one.words for one in done],
+            "unknown_words": [one.unknown_words for one in done],
+            "longest_sentence": [one.sentence_lengths.max() for one in done],
+            "shingles": shingles,
+            **dict(zip(FIGURES, zip(*(one.figures for one in done), strict=True), strict=False)),
+        }
+        return TokenizedPiece(
+            tokens=tokens.astype(f"<u{self.token_bytes}"),
+            sentence_lengths=np.concatenate([np.empty(0, np.int64), *(one.sentence_lengths for one in done)]),
+            starts_paragraph=np.concatenate([np.empty(0, bool), *(one.starts_paragraph for one in done)]),
+            table=np.array([columns.get(name, []) for name in COLUMNS], np.int64).T,
+            digests=np.frombuffer(b"".join(one.digest for one in done), "<u8").reshape(-1, 2),
+            signatures=signed,
+            languages=np.array([one.language for one in done] if self.identify_languages else [], "U32"),
+            sources=np.array(sources, "U"),
+            empty=np.array([len(met) - len(done), sum(one.empty_sentences for one in met)]),
+        )
+
+    def _document(self, document: Document) -> "_Tokenized":
+        try:
+            paragraphs = [split_sentences(line, self.language) for line in document.text.split("\n") if line.strip()]
+            ids = self.tokenizer.ids_batch(chain.from_iterable(paragraphs))
+        except DataError as error:
+            raise DataError(f"{document.source}, line {document.line}: {error}") from None
+        lengths = np.array([len(sentence) for sentence in ids], np.int64)
+        kept = lengths > 0  # a sentence of control characters has no token
+        tokens = np.concatenate([np.empty(0, np.int32), *ids])
+        # Paragraph starts in kept sentences: how many were kept before each paragraph.
+        before = np.concatenate(([0], np.cumsum(kept)))
+        firsts = before[np.cumsum([0, *map(len, paragraphs)])[:-1]]
+        starts = np.zeros(int(kept.sum()), bool)
+        starts[firsts[firsts < len(starts)]] = True
+        found = figures(document.text)
+        return _Tokenized(
+            document.source,
+            document.line,
+            tokens,
+            lengths[kept],
+            starts,
+            words=int((~self.tokenizer.vocabulary.is_continuation[tokens]).sum()),
+            unknown_words=int((tokens == self.tokenizer.vocabulary.unk_id).sum()),
+            empty_sentences=int((~kept).sum()),
+            figures=found,
+            language=identify(document.text, found[FIGURES.index("letters")]) if self.identify_languages else "",
+            digest=blake2b(" ".join(document.text.split()).encode("utf-8"), digest_size=16).digest(),
+        )
 
 
-def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    chunk: list[Document] = []
-    size = 0
-    for document in documents:
-        chunk.append(document)
-        size += len(document.text)
-        if size >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _tokenize_chunk(
-    texts: list[Document], tokenizer: Tokenizer, language: str
-) -> tuple[list[TokenizedDocument], Counts]:
-    counts = Counts()
-    documents = [_tokenize_document(text, tokenizer, language, counts) for text in texts]
-    return [document for document in documents if document is not None], counts
-
-
-def _tokenize_document(
-    document: Document, tokenizer: Tokenizer, language: str, counts: Counts
-) -> TokenizedDocument | None:
-    try:
-        paragraphs = [split_sentences(line, language) for line in document.text.split("\n") if line.strip()]
-        ids = tokenizer.ids_batch(chain.from_iterable(paragraphs))
-    except DataError as error:
-        raise DataError(f"{document.source}, line {document.line}: {error}") from None
-    lengths = np.array([len(sentence) for sentence in ids], np.int64)
-    kept = lengths > 0  # a sentence of control characters has no token
-    counts.empty_sentences += int((~kept).sum())
-    if not kept.any():
-        counts.empty_documents += 1
-        return None
-    tokens = np.concatenate(ids)
-    sentences = int(kept.sum())
-    counts.documents += 1
-    counts.sentences += sentences
-    counts.tokens += len(tokens)
-    counts.words += int((~tokenizer.vocabulary.is_continuation[tokens]).sum())
-    counts.unknown_words += int((tokens == tokenizer.vocabulary.unk_id).sum())
-    counts.single_sentence_documents += sentences == 1
-    counts.longest_sentence = max(counts.longest_sentence, int(lengths.max()))
-    # Paragraph starts in kept sentences: how many were kept before each paragraph.
-    before = np.concatenate(([0], np.cumsum(kept)))
-    firsts = np.cumsum([0, *map(len, paragraphs)])[:-1]
-    return TokenizedDocument(tokens, lengths[kept], np.unique(before[firsts][before[firsts] < sentences]))
+@dataclass(frozen=True)
+class _Tokenized:
+    source: str
+    line: int
+    tokens: np.ndarray
+    sentence_lengths: np.ndarray
+    starts_paragraph: np.ndarray
+    words: int
+    unknown_words: int
+    empty_sentences: int
+    figures: tuple[int, ...]
+    language: str
+    digest: bytes
