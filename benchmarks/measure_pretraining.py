@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 
 from bertsmith.checkpoints import Checkpoint, save_model
-from bertsmith.data import Batch, Loader, Position, Shards, learn_tokenizer, prepare
+from bertsmith.data import Batch, Drawn, Draws, Loader, Position, Shards, learn_tokenizer, prepare
 from bertsmith.recipes import find
 from bertsmith.train import AdamW, Constant, Loop, keep_freed_memory, precision_dtype
 
@@ -55,8 +55,9 @@ class Setting:
 
     def batches(self) -> list[Batch]:
         shards, stage = Shards.load(self.folder / "shards"), find(self.recipe).stages[0]
-        loader = Loader(shards, stage.instances, stage.masking, length=stage.length, batch_size=self.batch_size, seed=0)
-        return [batch for batch, _ in islice(loader.batches(), self.steps)]
+        loader = Loader(shards, stage.instances, length=stage.length, seed=0)
+        draws = Draws(batch_size=self.batch_size, masking=stage.masking)
+        return [drawn.batches[0] for drawn in islice(loader.steps(draws), self.steps)]
 
 
 def ours(setting: Setting, precision: str) -> Step:
@@ -70,7 +71,7 @@ def ours(setting: Setting, precision: str) -> Step:
         schedule=Constant(peak=LEARNING_RATE),
         steps=sys.maxsize,
     )
-    steps = loop.run((batch, Position()) for batch in cycle(batches))
+    steps = loop.run(Drawn((batch,), Position()) for batch in cycle(batches))
     return lambda: sum(measure.loss for measure in next(steps).measures.values())
 
 

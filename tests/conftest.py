@@ -74,7 +74,7 @@ def shard_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def small_recipe() -> Recipe:
-    """BERT's recipe shrunk to two stages that take a second: dropout, two lengths and accumulation are all in it."""
+    """BERT's recipe shrunk to two stages that take a second: dropout and two lengths are in it."""
     recipe = replace(bert.tiny(), name="small", encoder=bert.encoder(12, 2, 2), precision="float32")
     return override(
         recipe,
@@ -82,7 +82,6 @@ def small_recipe() -> Recipe:
             "stages.0.steps=7",
             "stages.0.length=24",
             "stages.0.batch_size=6",
-            "stages.0.accumulation=2",
             "stages.0.schedule.warmup_steps=2",
             "stages.0.schedule.peak=0.01",
             "stages.1.steps=3",

@@ -3,23 +3,19 @@
 import json
 import math
 import re
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import bertsmith
 from bertsmith.config import override
-from bertsmith.data import Shards, prepare
 from bertsmith.demo import DemoResult, Settings, chain, run
-from bertsmith.demo.chain import CONTEXTS, DATA, FILLS, unigram_loss
+from bertsmith.demo.chain import CONTEXTS, DATA, FILLS
 from bertsmith.errors import UsageError
 from bertsmith.recipes.demo import reviews
 from bertsmith.tasks import read_labelled
 from bertsmith.tasks.classification import Classify
-from bertsmith.text import Tokenizer, Vocabulary
 
 SMALL = Settings(
     recipe=override(
@@ -142,20 +138,3 @@ def test_an_earlier_demo_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         run(tmp_path, settings=SMALL, replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
     assert json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))["recipe"] == "demo:reviews"
-
-
-def test_the_unigram_loss_is_that_of_the_smoothed_training_frequencies(tmp_path: Path) -> None:
-    vocabulary = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"))
-    text = tmp_path / "text.txt"
-    text.write_text("\n\n".join(f"{'a ' * (i % 5 + 1)}{'b ' * (i % 3)}c" for i in range(30)), encoding="utf-8")
-    prepare(text, Tokenizer(vocabulary), tmp_path / "shards", heldout=0.3)
-    train, heldout = (_counted(Shards.load(tmp_path / "shards", split)) for split in ("train", "heldout"))
-    total = sum(train.values()) + 8
-    surprise = sum(times * -math.log((train[token] + 1) / total) for token, times in heldout.items())
-    assert unigram_loss(tmp_path / "shards") == pytest.approx(surprise / sum(heldout.values()), rel=1e-12)
-
-
-def _counted(shards: Shards) -> Counter[int]:
-    """How often each token occurs, counted one by one."""
-    bounds = np.asarray(shards.sentence_bounds)
-    return Counter(shards.token_slice(0, int(bounds[-1])).tolist())

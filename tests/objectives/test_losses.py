@@ -11,7 +11,7 @@ from bertsmith.nn import Causal, Encoder, Full, Layers, Lookup, Model, Position
 from bertsmith.nn.attention import Attention
 from bertsmith.nn.blocks import AttentionBlock
 from bertsmith.nn.feed_forward import FeedForward
-from bertsmith.objectives import MaskedLM, NextSentence, Objective, SequenceLabel, SequenceScore, View, measure
+from bertsmith.objectives import Losses, MaskedLM, NextSentence, Objective, SequenceLabel, SequenceScore, View
 
 
 def encoder(vocab_size: int = 37) -> Encoder.Config:
@@ -67,7 +67,7 @@ def test_the_losses_are_the_papers_worked_by_hand() -> None:
         length=9,
         pad_id=0,
     )
-    losses = measure(hand, objectives, batch)
+    losses = Losses(hand, objectives)(batch)
     first = -(math.log(1 / 8) + math.log(5 / 8) + math.log(2 / 8)) / 3
     second = -(math.log(3 / 4) + math.log(1 / 4)) / 2
     masked, following = losses["masked_lm"], losses["next_sentence"]
@@ -84,8 +84,8 @@ def test_a_batch_is_the_sum_of_its_sequences() -> None:
     one = example([5, 9, 4, 30, 2], {1: 9, 3: 7}, next_sentence_label=1)
     two = example([5, 11, 36], {2: 8}, next_sentence_label=0)
     trained = model(*objectives)
-    together = measure(trained, objectives, pack([one, two], length=9, pad_id=0))
-    apart = [measure(trained, objectives, pack([e], length=9, pad_id=0)) for e in (one, two)]
+    together = Losses(trained, objectives)(pack([one, two], length=9, pad_id=0))
+    apart = [Losses(trained, objectives)(pack([e], length=9, pad_id=0)) for e in (one, two)]
     for name, loss in together.items():
         assert loss.count == sum(a[name].count for a in apart)
         assert loss.total.item() == pytest.approx(sum(a[name].total.item() for a in apart), rel=1e-5)
@@ -94,7 +94,7 @@ def test_a_batch_is_the_sum_of_its_sequences() -> None:
 def test_labels_that_are_ignored_do_not_move_the_loss() -> None:
     trained = model(MaskedLM())
     batch = pack([example([5, 9, 4, 30, 2], {1: 9})], length=9, pad_id=0)
-    before = measure(trained, [MaskedLM()], batch)["masked_lm"]
+    before = Losses(trained, [MaskedLM()])(batch)["masked_lm"]
     assert before.count == 1
     scores = trained.heads["masked_lm"](trained(batch).at(torch.tensor([1])), trained.encoder.token_table.weight)
     assert before.total.item() == pytest.approx(-scores.log_softmax(-1)[0, 9].item(), rel=1e-6)
@@ -106,12 +106,12 @@ def test_sequence_objectives() -> None:
     classified = model(label)
     scores = classified.heads["sequence_label"](classified(batch).pooled)
     expected = -scores.log_softmax(-1)[[0, 1], [2, 0]].sum().item()
-    assert measure(classified, [label], batch)["sequence_label"].total.item() == pytest.approx(expected, rel=1e-6)
+    assert Losses(classified, [label])(batch)["sequence_label"].total.item() == pytest.approx(expected, rel=1e-6)
     scored = model(score)
     batch = pack([example([5, 9], label=2.5), example([5, 7, 1], label=-1.0)], length=9, pad_id=0)
     values = scored.heads["sequence_score"](scored(batch).pooled)[:, 0]
     expected = ((values - torch.tensor([2.5, -1.0])) ** 2).sum().item()
-    assert measure(scored, [score], batch)["sequence_score"].total.item() == pytest.approx(expected, rel=1e-6)
+    assert Losses(scored, [score])(batch)["sequence_score"].total.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_objectives_with_another_view_get_a_pass_of_their_own() -> None:
@@ -121,7 +121,7 @@ def test_objectives_with_another_view_get_a_pass_of_their_own() -> None:
 
     def loss(objective: MaskedLM, last: int) -> float:
         batch = pack([example([5, 9, 4, last], {1: 9})], length=9, pad_id=0)
-        return measure(trained, [objective], batch)["masked_lm"].total.item()
+        return Losses(trained, [objective])(batch)["masked_lm"].total.item()
 
     assert loss(causal, 30) == loss(causal, 31)
     assert loss(MaskedLM(), 30) != loss(MaskedLM(), 31)
@@ -130,4 +130,4 @@ def test_objectives_with_another_view_get_a_pass_of_their_own() -> None:
 def test_a_model_without_a_pooler_says_so() -> None:
     bare = Model.Config(encoder=encoder(), pooler=False, heads={"next_sentence": NextSentence().head()}).initialized(0)
     with pytest.raises(ValueError, match="no pooler"):
-        measure(bare, [NextSentence()], pack([example([5, 9], next_sentence_label=0)], length=9, pad_id=0))
+        Losses(bare, [NextSentence()])(pack([example([5, 9], next_sentence_label=0)], length=9, pad_id=0))

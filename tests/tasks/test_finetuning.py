@@ -87,7 +87,7 @@ def test_every_epoch_sees_every_example_once_in_an_order_of_its_own(job: Finetun
     from bertsmith.tasks.trainee import Trainee
 
     batches = Trainee(job._material, seed=1)._batches(7)
-    epochs = [[next(batches)[0] for _ in range(22)] for _ in range(2)]
+    epochs = [[next(batches).batches[0] for _ in range(22)] for _ in range(2)]
     seen = [[tuple(row) for b in epoch for row in _sequences(b)] for epoch in epochs]
     assert (
         sorted(seen[0])

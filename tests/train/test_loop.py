@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertsmith.data import Batch, Loader, Masking, Position, SentencePairs, Shards
+from bertsmith.data import Drawn, Draws, Loader, Masking, SentencePairs, Shards, Share
 from bertsmith.errors import TrainingError
 from bertsmith.nn import Model
 from bertsmith.recipes import bert
@@ -20,31 +20,29 @@ def setting(shard_folder, small_recipe: Recipe, dropout: float = 0.0) -> tuple[S
     return shards, recipe.model(len(shards.vocabulary)).initialized(1), recipe
 
 
-def run(
-    model: Model, recipe: Recipe, batches: Iterator[tuple[Batch, Position]], accumulation: int, steps: int = 3
-) -> list:
+def run(model: Model, recipe: Recipe, drawn: Iterator[Drawn], steps: int = 3) -> list:
     loop = Loop(
         model=model,
         objectives=recipe.objectives,
         optimizer=AdamW().build(model),
         schedule=Constant(peak=1e-3),
         steps=steps,
-        accumulation=accumulation,
     )
-    return list(loop.run(batches))
+    return list(loop.run(drawn))
 
 
-def loader(shards: Shards, batch_size: int) -> Loader:
-    return Loader(shards, SentencePairs(), Masking(), length=24, batch_size=batch_size, seed=3)
+def draw(shards: Shards, batch_size: int, tokens_at_once: int | None = None) -> Iterator[Drawn]:
+    draws = Draws(batch_size=batch_size, masking=Masking())
+    return Loader(shards, SentencePairs(), length=24, seed=3).steps(draws, share=Share(tokens_at_once=tokens_at_once))
 
 
-@pytest.mark.parametrize("accumulation", [2, 3, 6])
-def test_accumulation_changes_nothing(shard_folder, small_recipe: Recipe, accumulation: int) -> None:
+@pytest.mark.parametrize("tokens_at_once", [60, 40, 1])
+def test_accumulation_changes_nothing(shard_folder, small_recipe: Recipe, tokens_at_once: int) -> None:
     """Micro-batches hold unequal numbers of masked tokens, and still give the gradient of the whole batch."""
     shards, whole, recipe = setting(shard_folder, small_recipe)
     _, parts, _ = setting(shard_folder, small_recipe)
-    one = run(whole, recipe, loader(shards, 6).batches(), 1)
-    many = run(parts, recipe, loader(shards, 6 // accumulation).batches(), accumulation)
+    one = run(whole, recipe, draw(shards, 6))
+    many = run(parts, recipe, draw(shards, 6, tokens_at_once))
     for a, b in zip(one, many, strict=True):
         assert a.position == b.position and a.tokens == b.tokens and a.statistics == b.statistics
         assert a.gradient_norm == pytest.approx(b.gradient_norm, rel=1e-4)
@@ -57,9 +55,9 @@ def test_accumulation_changes_nothing(shard_folder, small_recipe: Recipe, accumu
 
 def test_it_learns(shard_folder, small_recipe: Recipe) -> None:
     shards, model, recipe = setting(shard_folder, small_recipe)
-    batches = [batch for batch, _ in (next(loader(shards, 16).batches()),)]
+    batches = next(draw(shards, 16)).batches
     before = evaluate(model, recipe.objectives, batches)["masked_lm"].loss
-    run(model, recipe, loader(shards, 16).batches(), 1, steps=60)
+    run(model, recipe, draw(shards, 16), steps=60)
     after = evaluate(model, recipe.objectives, batches)["masked_lm"].loss
     assert after < before - 0.5
 
@@ -71,7 +69,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(shard_folder, small_recipe:
         list(model.heads[where].parameters())[-1].fill_(float("nan"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(TrainingError, match=f"Step 1: the loss of {where} is not finite"):
-        run(model, recipe, loader(shards, 4).batches(), 1)
+        run(model, recipe, draw(shards, 4))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) or value.isnan().any()
 
@@ -83,7 +81,7 @@ def test_dropout_is_a_function_of_the_step(shard_folder, small_recipe: Recipe) -
         shards, model, recipe = setting(shard_folder, small_recipe, dropout=0.3)
         torch.manual_seed(noise)
         expected = torch.get_rng_state()
-        run(model, recipe, loader(shards, 4).batches(), 1)
+        run(model, recipe, draw(shards, 4))
         assert torch.equal(torch.get_rng_state(), expected)
         results.append(model.state_dict())
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
@@ -94,8 +92,6 @@ def test_bfloat16_follows_float32(shard_folder, small_recipe: Recipe) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         shards, model, recipe = setting(shard_folder, small_recipe)
         model.encoder.stream_dtype = dtype
-        losses.append(
-            [step.measures["masked_lm"].loss for step in run(model, recipe, loader(shards, 6).batches(), 1, steps=8)]
-        )
+        losses.append([step.measures["masked_lm"].loss for step in run(model, recipe, draw(shards, 6), steps=8)])
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[0] != losses[1]

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from bertsmith.cli.interruption import Interruption
 from bertsmith.cli.recipes import Set
-from bertsmith.cli.terminal import Bars, facts, interruptible, talk
+from bertsmith.cli.terminal import Bars, facts, talk
 
 
 def pretrain(
@@ -18,49 +19,69 @@ def pretrain(
         bool, Option("--resume", help="Go on with the run in OUT, bit for bit; begin it where there is none.")
     ] = False,
     set: Set = None,
+    budget: Annotated[
+        str | None, Option(help="How long: a time such as 20m or 1h30m, '5000 steps', '300M tokens'.")
+    ] = None,
     device: Annotated[str, Option(help="cpu, or cuda where there is one.")] = "cpu",
     save_every: Annotated[int, Option(help="Steps between checkpoints.")] = 500,
+    save_minutes: Annotated[float, Option(help="Minutes between checkpoints, at most.")] = 10.0,
     evaluate_every: Annotated[int, Option(help="Steps between looks at held-out text.")] = 500,
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be trained, and stop.")] = False,
+    tokens_at_once: Annotated[
+        int | None, Option(help="Tokens in one pass through the model; a step adds up as many as it takes.")
+    ] = None,
+    workers: Annotated[int, Option(help="Processes that draw batches; 0 for a thread of this one.")] = 0,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Measure this machine for a few seconds, say what would be trained, and stop.")
+    ] = False,
 ) -> None:
-    """Pretrain an encoder. Ctrl-C or SIGTERM saves the run; --resume continues it.
+    """Pretrain an encoder. Ctrl-C, SIGTERM or SIGUSR1 saves the run; --resume continues it.
 
     Library call: bertsmith.train.Pretraining(...).run()
     """
-    from bertsmith.config import override
-    from bertsmith.recipes import find
-    from bertsmith.train import Measure, Pretraining
+    with Interruption() as asked:
+        from bertsmith.config import override
+        from bertsmith.recipes import find, largest_within
+        from bertsmith.train import Measure, Pretraining
 
-    chosen = override(find(recipe), set or [])
-    run = Pretraining(
-        recipe=chosen,
-        data=data,
-        out=out,
-        start=start,
-        device=device,
-        save_every=save_every,
-        evaluate_every=evaluate_every,
-    )
-    if dry_run:
-        facts(run.plan(resume=resume))
-        return
-    for number, stage in enumerate(chosen.stages):
-        if getattr(stage.schedule, "warmup_steps", 0) >= stage.steps:
-            talk.print(f"Note: stage {number} warms up to its last step. See stages.{number}.schedule.warmup_steps.")
-    if resume and not (out / "run.json").is_file():
-        talk.print(f"Note: there is no run in {out} to resume, so a new one begins.")
-    heldout: dict[str, Measure] = {}
-    steps = run.run(resume=resume)
-    with Bars() as bars, interruptible() as asked:
-        for report in steps:
-            heldout = report.heldout or heldout
-            bars("pretraining", report.step, report.steps, report.note())
-            if asked:
-                steps.close()  # saves
+        run = Pretraining(
+            recipe=override(find(recipe), set or []),
+            data=data,
+            out=out,
+            start=start,
+            device=device,
+            save_every=save_every,
+            save_minutes=save_minutes,
+            evaluate_every=evaluate_every,
+            tokens_at_once=tokens_at_once,
+            workers=workers,
+        )
+        measured = None
+        if budget and (out / "run.json").is_file():
+            run = run.within(budget)  # its length was reckoned when it began
+        elif dry_run or budget:
+            run.plan(resume=resume)  # what cannot be trained need not be measured
+            measured = run.measure()
+            run = run.within(budget, measured=measured) if budget else run
+        if dry_run:
+            largest = {"largest recipe": largest_within(recipe, run, measured)} if measured else {}
+            facts(run.plan(resume=resume, measured=measured) | largest)
+            return
+        for number, stage in enumerate(run.recipe.stages):
+            if getattr(stage.schedule, "warmup_steps", 0) >= stage.steps:
                 talk.print(
-                    f"Stopped at step {report.step:,} of {report.steps:,}. Go on with the same command and --resume."
+                    f"Note: stage {number} warms up to its last step. See stages.{number}.schedule.warmup_steps."
                 )
-                raise SystemExit(130 if asked[0] == "SIGINT" else 143)
+        if resume and not (out / "run.json").is_file():
+            talk.print(f"Note: there is no run in {out} to resume, so a new one begins.")
+        heldout: dict[str, Measure] = {}
+        step = 0
+        with Bars() as bars:
+            for report in run.run(resume=resume, stop=asked):
+                heldout, step = report.heldout or heldout, report.step
+                bars("pretraining", step, report.steps, report.note())
+        if step < run.recipe.steps and asked.signal:
+            talk.print(f"Stopped at step {step:,} of {run.recipe.steps:,}. Go on with the same command and --resume.")
+            raise SystemExit(asked.exit_code)
     figures = {
         f"held-out {name}": f"loss {m.loss:.3f}" + ("" if m.accuracy is None else f", accuracy {m.accuracy:.1%}")
         for name, m in heldout.items()

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bertsmith.data.corpora import Corpus, Document, read_documents
+from bertsmith.data.draws import Draw, Draws, Share
 from bertsmith.data.example import IGNORE_INDEX, Example
 from bertsmith.data.instances import Instances, Plan, Segments, SentencePairs
 from bertsmith.data.learning import LearnedTokenizer, learn_tokenizer
@@ -22,7 +23,7 @@ from bertsmith.data.statistics import MaskStatistics
 
 if TYPE_CHECKING:
     from bertsmith.data.batch import Batch
-    from bertsmith.data.loader import Loader, Position
+    from bertsmith.data.loader import Drawn, Loader, Position
     from bertsmith.data.packing import pack, pad
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "Choice",
     "Corpus",
     "Document",
+    "Draw",
+    "Drawn",
+    "Draws",
     "Example",
     "Instances",
     "KeyedPermutation",
@@ -45,6 +49,7 @@ __all__ = [
     "SentencePairs",
     "ShardWriter",
     "Shards",
+    "Share",
     "SingleTokens",
     "WholeWords",
     "generator",
@@ -58,7 +63,14 @@ __all__ = [
 ]
 
 # These import torch, which preparing text does without: its worker processes start in a tenth of the time.
-_WITH_TORCH = {"Batch": "batch", "Loader": "loader", "Position": "loader", "pack": "packing", "pad": "packing"}
+_WITH_TORCH = {
+    "Batch": "batch",
+    "Drawn": "loader",
+    "Loader": "loader",
+    "Position": "loader",
+    "pack": "packing",
+    "pad": "packing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,13 +4,16 @@ Batch k is a pure function of (seed, position): a keyed permutation gives the or
 the example gives its mask. A run that resumes at a position sees what it would have seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
+from typing import TypeVar
 
 import numpy as np
 
 from bertsmith.data.batch import Batch
+from bertsmith.data.draws import Draws, Share
 from bertsmith.data.example import Example
 from bertsmith.data.instances import Instances, Plan
 from bertsmith.data.masking import Masking
@@ -19,6 +22,8 @@ from bertsmith.data.randomness import KeyedPermutation, generator
 from bertsmith.data.shards import Shards
 from bertsmith.data.statistics import MaskStatistics
 from bertsmith.errors import DataError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -29,28 +34,26 @@ class Position:
     index: int = 0
 
 
-class Loader:
-    """Draws batches of `batch_size` examples, each of at most `length` tokens, packed into rows.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one process trains on in one step, and the position after all examples of the step, its own and others'."""
 
-    Without `masking` the batches have no `labels`. Rows hold `row_length` tokens, or `length` if that is not given.
+    batches: tuple[Batch, ...]
+    position: Position
+
+
+class Loader:
+    """Draws examples of at most `length` tokens and packs them into rows of `row_length`, or `length` if that is not given.
+
+    Without a masking policy the batches have no `labels`.
     """
 
     def __init__(
-        self,
-        shards: Shards,
-        instances: Instances,
-        masking: Masking | None,
-        *,
-        length: int,
-        batch_size: int,
-        seed: int,
-        row_length: int | None = None,
+        self, shards: Shards, instances: Instances, *, length: int, seed: int, row_length: int | None = None
     ) -> None:
         self.shards = shards
         self.instances = instances
-        self.masking = masking
         self.length = length
-        self.batch_size = batch_size
         self.seed = seed
         self.row_length = row_length or length
         # Two plans: a batch may straddle two epochs.
@@ -60,31 +63,45 @@ class Loader:
         """Number of examples in an epoch; it varies a little from one to the next, as the text is cut anew."""
         return len(self._plan(epoch)[0])
 
-    def batches(self, start: Position = Position()) -> Iterator[tuple[Batch, Position]]:
-        """Endless batches from `start`, each with the position after it: that is where a resumed run goes on.
+    def steps(
+        self,
+        draws: Draws,
+        start: Position = Position(),
+        *,
+        first: int = 0,
+        share: Share = Share(),
+        turn: tuple[int, int] = (0, 1),
+    ) -> Iterator[Drawn]:
+        """Endless steps from `start`, the first of them draw number `first`, each with the position to go on from.
 
-        A batch crosses into the next epoch where one ends, so all have the same number of examples.
+        A step crosses into the next epoch where one ends, so its size is always what the draw says. With `turn` (i, n) only
+        every n-th step is made, beginning with the i-th: n loaders that take turns make all.
         """
         position = start
-        while True:
-            examples: list[Example] = []
-            while len(examples) < self.batch_size:
-                plan, order = self._plan(position.epoch)
-                end = min(position.index + self.batch_size - len(examples), len(plan))
-                for index in order(np.arange(position.index, end)).tolist():
-                    examples.append(self._example(plan, position.epoch, index))
-                position = Position(position.epoch, end) if end < len(plan) else Position(position.epoch + 1, 0)
-            batch = pack(examples, length=self.row_length, pad_id=self.shards.vocabulary.pad_id)
-            yield replace(batch, statistics=self._count(batch)), position
+        for number in count():
+            draw = draws.at(first + number)
+            places, position = self._places(position, draw.size)
+            if number % turn[1] == turn[0]:
+                mine = _part(places, share.rank, share.world)
+                examples = [self._example(epoch, index, draw.masking) for epoch, index in mine]
+                yield Drawn(tuple(self._pack(part) for part in _parts(examples, share.tokens_at_once)), position)
 
-    def one_epoch(self, epoch: int = 0) -> Iterator[Batch]:
+    def one_epoch(self, batch_size: int, masking: Masking | None, epoch: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, the last one smaller if need be: for evaluation, where each example counts once."""
         plan, order = self._plan(epoch)
-        for begin in range(0, len(plan), self.batch_size):
-            indices = order(np.arange(begin, min(begin + self.batch_size, len(plan)))).tolist()
-            examples = [self._example(plan, epoch, index) for index in indices]
-            batch = pack(examples, length=self.row_length, pad_id=self.shards.vocabulary.pad_id)
-            yield replace(batch, statistics=self._count(batch))
+        for begin in range(0, len(plan), batch_size):
+            indices = order(np.arange(begin, min(begin + batch_size, len(plan)))).tolist()
+            yield self._pack([self._example(epoch, index, masking) for index in indices])
+
+    def _places(self, position: Position, size: int) -> tuple[list[tuple[int, int]], Position]:
+        """The next `size` examples, each by its epoch and its index in the epoch's plan, and the position after them."""
+        places: list[tuple[int, int]] = []
+        while len(places) < size:
+            plan, order = self._plan(position.epoch)
+            end = min(position.index + size - len(places), len(plan))
+            places += [(position.epoch, index) for index in order(np.arange(position.index, end)).tolist()]
+            position = Position(position.epoch, end) if end < len(plan) else Position(position.epoch + 1, 0)
+        return places, position
 
     def _draw_plan(self, epoch: int) -> tuple[Plan, KeyedPermutation]:
         plan = self.instances.plan(self.shards, self.length, self.seed, epoch)
@@ -92,16 +109,20 @@ class Loader:
             raise DataError(f"{self.shards.path}: the {self.shards.split} text gives no example.")
         return plan, KeyedPermutation(len(plan), self.seed, epoch)
 
-    def _example(self, plan: Plan, epoch: int, index: int) -> Example:
-        example = plan.example(index)
-        if self.masking is None:
+    def _example(self, epoch: int, index: int, masking: Masking | None) -> Example:
+        example = self._plan(epoch)[0].example(index)
+        if masking is None:
             return example
-        return self.masking(example, self.shards.vocabulary, generator(self.seed, "masking", epoch, index))
+        return masking(example, self.shards.vocabulary, generator(self.seed, "masking", epoch, index))
+
+    def _pack(self, examples: Sequence[Example]) -> Batch:
+        batch = pack(examples, length=self.row_length, pad_id=self.shards.vocabulary.pad_id)
+        return replace(batch, statistics=self._count(batch))
 
     def _count(self, batch: Batch) -> MaskStatistics:
         labels = batch.targets.get("next_sentence_label")
         pairs = {} if labels is None else {"pairs": len(labels), "random_next": int(labels.sum())}
-        if self.masking is None:
+        if "labels" not in batch.fields:
             return MaskStatistics(sequences=batch.num_sequences, tokens=batch.num_tokens, **pairs)
         positions = batch.label_positions.numpy()
         seen = batch["input_ids"].numpy().reshape(-1)[positions]
@@ -117,3 +138,14 @@ class Loader:
             kept=kept,
             **pairs,
         )
+
+
+def _part(items: Sequence[T], number: int, of: int) -> Sequence[T]:
+    """Part `number` of `of` parts, contiguous and as equal as can be."""
+    return items[len(items) * number // of : len(items) * (number + 1) // of]
+
+
+def _parts(examples: Sequence[Example], tokens_at_once: int | None) -> list[Sequence[Example]]:
+    tokens = sum(map(len, examples))
+    wanted = 1 if tokens_at_once is None else min(len(examples), -(-tokens // tokens_at_once))
+    return [_part(examples, number, wanted) for number in range(wanted)]

@@ -10,7 +10,7 @@ is hidden differently in each epoch, where the original wrote ten masked copies 
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -57,18 +57,7 @@ class WholeWords(Choice, kind="whole_words"):
 
     def choose(self, ids: np.ndarray, vocabulary: Vocabulary, count: int, rng: np.random.Generator) -> np.ndarray:
         """Words in random order, as long as they fit; one that would overflow `count` is passed over."""
-        special = vocabulary.is_special[ids]
-        continues = vocabulary.is_continuation[ids]
-        # A word starts at an ordinary token that does not continue one, and ends where the next token does not continue
-        # it: two boolean arrays, instead of a loop over tokens that would take longer than all the rest.
-        #
-        # A `##` token behind a special one starts a word: truncation can cut the head off a sequence's first word. (The
-        # original would tie it to the last word before the [SEP].)
-        after_special = np.concatenate(([True], special[:-1]))
-        heads = np.flatnonzero(~special & (after_special | ~continues))
-        ends = np.flatnonzero(np.concatenate((special[1:] | ~continues[1:], [True]))) + 1
-        ends = ends[np.searchsorted(ends, heads, side="right")]
-
+        heads, ends = _words(ids, vocabulary)
         chosen: list[int] = []
         for word in rng.permutation(len(heads)).tolist():
             if len(chosen) >= count:
@@ -82,12 +71,77 @@ class WholeWords(Choice, kind="whole_words"):
 
 
 @dataclass(frozen=True)
+class Spans(Choice, kind="spans"):
+    """Choose runs of whole words, whose insides must be filled in from their ends.
+
+    The number of words in a run is geometric with `p`, cut at `longest` (3.8 words on average), the word that it starts
+    with uniform among those not chosen yet. A run ends early at a special token, at one that was chosen before, and where
+    the number of tokens is reached.
+
+    Inputs: `input_ids`; a word is a token with the `##` tokens behind it. Special tokens are never chosen.
+    Labels: unchanged; each token is still predicted on its own.
+    Relations: with `longest` 1 it is `WholeWords`. The paper hides a run as a whole or not at all; here, as for all
+        choices, what becomes of a token is drawn for each.
+    Reference: Joshi et al. 2020 (SpanBERT), section 3.1.
+    """
+
+    p: float = 0.2
+    longest: int = 10
+
+    def __post_init__(self) -> None:
+        require(0 < self.p < 1, "p", f"expected a share above 0 and below 1, got {self.p}")
+        require(self.longest > 0, "longest", f"expected at least 1 word, got {self.longest}")
+
+    def choose(self, ids: np.ndarray, vocabulary: Vocabulary, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Runs of words in random order, as long as words fit; one that would overflow `count` ends its run."""
+        bounds = [array.tolist() for array in _words(ids, vocabulary)]
+        words = list(zip(*bounds, strict=True))
+        lengths = self._lengths(len(words), rng)
+        chosen: dict[int, range] = {}  # word -> its positions
+        left = count
+        for first in rng.permutation(len(words)).tolist():
+            if not left:
+                break
+            for word in range(first, min(first + lengths[first], len(words))):
+                start, end = words[word]
+                apart = word > first and words[word - 1][1] != start
+                if apart or word in chosen or end - start > left:
+                    break
+                chosen[word] = range(start, end)
+                left -= end - start
+        return np.array([position for positions in chosen.values() for position in positions], dtype=np.int64)
+
+    def _lengths(self, count: int, rng: np.random.Generator) -> list[int]:
+        """As many geometric numbers of words, none above `longest`, by inverting the distribution."""
+        within = 1 - (1 - self.p) ** self.longest
+        drawn = np.log1p(-rng.random(count) * within) / np.log1p(-self.p)
+        return np.minimum(drawn.astype(np.int64) + 1, self.longest).tolist()
+
+
+def _words(ids: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """Where each word starts and ends in `ids`, in order."""
+    special = vocabulary.is_special[ids]
+    continues = vocabulary.is_continuation[ids]
+    # A word starts at an ordinary token that does not continue one, and ends where the next token does not continue
+    # it: two boolean arrays, instead of a loop over tokens that would take longer than all the rest.
+    #
+    # A `##` token behind a special one starts a word: truncation can cut the head off a sequence's first word. (The
+    # original would tie it to the last word before the [SEP].)
+    after_special = np.concatenate(([True], special[:-1]))
+    heads = np.flatnonzero(~special & (after_special | ~continues))
+    ends = np.flatnonzero(np.concatenate((special[1:] | ~continues[1:], [True]))) + 1
+    ends = ends[np.searchsorted(ends, heads, side="right")]
+    return heads, ends
+
+
+@dataclass(frozen=True)
 class Masking:
     """A masking policy: `choice` picks `rate` of the tokens to be predicted, and most of these are hidden.
 
     Inputs: an example with `input_ids`.
     Labels: the original id at every chosen position, `IGNORE_INDEX` elsewhere.
-    Relations: `rate` counts special tokens in the length, as the original does, though they are never chosen.
+    Relations: `rate` counts special tokens in the length, as the original does, though they are never chosen. With a
+        `final_rate` a stage asks for the policy of each step with `at`.
     Reference: Devlin et al. 2019, section 3.1 and appendix A.1; google-research/bert, create_pretraining_data.py.
     """
 
@@ -95,12 +149,17 @@ class Masking:
     # Every hidden token is something to learn from and something missing to learn it with; 15 % was the first balance
     # struck. Larger models and longer runs can afford to hide more.
     rate: float = 0.15
+    # Where the rate is to change over a stage, the one it ends at: hiding more is learning faster at first, hiding less is
+    # nearer to the text that the encoder is used on (Yang et al. 2023, arXiv 2212.05187; GPT-BERT, arXiv 2410.24159).
+    final_rate: float | None = None
     # Of the chosen tokens. What is left over, 10 %, stays as it is and is predicted all the same.
     mask_rate: float = 0.8
     random_rate: float = 0.1
 
     def __post_init__(self) -> None:
         require(0 < self.rate <= 1, "rate", f"expected a share above 0 and up to 1, got {self.rate}")
+        last = self.final_rate
+        require(last is None or 0 < last <= 1, "final_rate", f"expected a share above 0 and up to 1, got {last}")
         require(0 <= self.mask_rate <= 1, "mask_rate", f"expected a share from 0 to 1, got {self.mask_rate}")
         left = 1 - self.mask_rate
         require(
@@ -108,6 +167,12 @@ class Masking:
             "random_rate",
             f"expected a share from 0 to 1 - mask_rate = {left:.4g}, got {self.random_rate}",
         )
+
+    def at(self, progress: float) -> "Masking":
+        """The policy as it stands at `progress` through a stage, from 0 to 1: the rate goes in a straight line."""
+        if self.final_rate is None:
+            return self
+        return replace(self, rate=self.rate + (self.final_rate - self.rate) * progress, final_rate=None)
 
     def __call__(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """The example with some tokens hidden and with `labels` `(seq,)` for them. The one given is left as it is."""

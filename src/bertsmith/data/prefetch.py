@@ -2,27 +2,39 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-def prefetched(iterator: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same items in the same order, prepared up to `depth` ahead. Errors of `iterator` are raised here, in turn."""
+def prefetched(
+    iterator: Iterator[T], depth: int = 2, *, stop: Callable[[], bool] = lambda: False
+) -> Generator[T, None, None]:
+    """The same items in the same order, prepared up to `depth` ahead. Errors of `iterator` are raised here, in turn.
+
+    While it waits for an item it asks `stop` now and then, and ends if that says so.
+    """
     items: queue.Queue[_Item[T] | _End] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-    thread = threading.Thread(target=_fill, args=(iterator, items, stop), name="bertsmith-prefetch", daemon=True)
+    ended = threading.Event()
+    thread = threading.Thread(target=_fill, args=(iterator, items, ended), name="bertsmith-prefetch", daemon=True)
     thread.start()
     try:
-        while isinstance(item := items.get(), _Item):
+        while not stop():
+            try:
+                item = items.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
             yield item.value
-        if item.error is not None:
-            raise item.error
     finally:
-        stop.set()
-        thread.join()
+        ended.set()
+        # A thread in the middle of one long item is left behind: it holds nothing and ends with that item.
+        thread.join(timeout=1.0)
 
 
 @dataclass(frozen=True)
@@ -35,20 +47,20 @@ class _End:
     error: BaseException | None
 
 
-def _fill(iterator: Iterator[T], items: "queue.Queue[_Item[T] | _End]", stop: threading.Event) -> None:
+def _fill(iterator: Iterator[T], items: "queue.Queue[_Item[T] | _End]", ended: threading.Event) -> None:
     end = _End(None)
     try:
         for value in iterator:
-            if not _put(items, _Item(value), stop):
+            if not _put(items, _Item(value), ended):
                 return
     except BaseException as error:
         end = _End(error)
-    _put(items, end, stop)
+    _put(items, end, ended)
 
 
-def _put(items: "queue.Queue[_Item[T] | _End]", item: _Item[T] | _End, stop: threading.Event) -> bool:
+def _put(items: "queue.Queue[_Item[T] | _End]", item: _Item[T] | _End, ended: threading.Event) -> bool:
     """Wait for a free place, but look up now and then: a consumer that has stopped will never free one."""
-    while not stop.is_set():
+    while not ended.is_set():
         try:
             items.put(item, timeout=0.1)
         except queue.Full:

@@ -11,7 +11,6 @@ OUT/
 
 import dataclasses
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,11 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from bertsmith.baselines import majority_class, tfidf_logistic_regression
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.data import LearnedTokenizer, Prepared, Shards, learn_tokenizer, prepare, read_documents
+from bertsmith.data import LearnedTokenizer, Prepared, learn_tokenizer, prepare, read_documents
 from bertsmith.demo.page import render
 from bertsmith.demo.result import (
     Comparison,
@@ -42,7 +39,7 @@ from bertsmith.inspection.charts import check_installed
 from bertsmith.progress import Progress, silent
 from bertsmith.recipes.demo import reviews
 from bertsmith.tasks import Classify, Finetuned, Finetuning, Labelled, fill, random_twin, read_labelled
-from bertsmith.train import Pretraining, Recipe, read_log
+from bertsmith.train import Pretraining, Recipe, read_log, reference_losses
 
 DATA = Path(__file__).parent / "data"
 REVIEWS = DATA / "reviews.txt.xz"
@@ -232,7 +229,7 @@ def _look(
     log = tuple(read_log(out / "pretraining"))
     steps = [record for record in log if "train" in record]
     heldout = [record["heldout"] for record in log if "heldout" in record][-1]
-    config = model.config.encoder
+    config, losses = model.config.encoder, reference_losses(out / "shards")
     return DemoResult(
         corpus=CorpusFacts(
             name="film reviews",
@@ -254,7 +251,7 @@ def _look(
         ),
         seconds={},  # known when this is done
         log=log,
-        references=ReferenceLines(ln_v=math.log(len(tokenizer.vocabulary)), unigram=unigram_loss(out / "shards")),
+        references=ReferenceLines(ln_v=losses["uniform"], unigram=losses["unigram"]),
         heldout=HeldoutFigures(
             masked_lm_loss=heldout["masked_lm"]["loss"],
             masked_lm_accuracy=heldout["masked_lm"]["accuracy"],
@@ -280,13 +277,6 @@ def _look(
 def _from_here(path: Path) -> Path:
     """`path` as somebody in the current directory would type it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def unigram_loss(shards: Path) -> float:
-    """The loss in nats of guessing held-out tokens by their frequency in the training text (add-one smoothed)."""
-    train = Shards.load(shards, thorough=False).token_counts() + 1.0
-    heldout = Shards.load(shards, "heldout", thorough=False).token_counts()
-    return float(-(heldout * np.log(train / train.sum())).sum() / heldout.sum())
 
 
 def _neighbourhoods(pretrained: Checkpoint, words: int, progress: Progress) -> tuple[Neighbourhood, ...]:

@@ -2,7 +2,7 @@
 
 from bertsmith.objectives.masked_lm import MaskedLM
 from bertsmith.objectives.next_sentence import NextSentence
-from bertsmith.objectives.objective import Loss, Objective, View, measure
+from bertsmith.objectives.objective import Loss, Losses, Objective, View
 from bertsmith.objectives.sequence_label import SequenceLabel, SequenceScore
 
-__all__ = ["Loss", "MaskedLM", "NextSentence", "Objective", "SequenceLabel", "SequenceScore", "View", "measure"]
+__all__ = ["Loss", "Losses", "MaskedLM", "NextSentence", "Objective", "SequenceLabel", "SequenceScore", "View"]

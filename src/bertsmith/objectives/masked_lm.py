@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import cast
 
+from torch import Tensor
+
 from bertsmith.data import Batch
 from bertsmith.nn import Head, MaskedLMHead, Model, Output
 from bertsmith.nn.feed_forward import Activation
@@ -32,7 +34,8 @@ class MaskedLM(Objective, kind="masked_lm"):
 
     def loss(self, model: Model, output: Output, inputs: Batch) -> Loss:
         positions = inputs.label_positions
-        labels = inputs["labels"].flatten()[positions]
+        return negative_log_likelihood(self.scores(model, output, positions), inputs["labels"].flatten()[positions])
+
+    def scores(self, model: Model, output: Output, positions: Tensor) -> Tensor:
         head = cast(MaskedLMHead, model.heads[self.kind])
-        scores = head(output.at(positions, self.stream), model.encoder.token_table.weight)
-        return negative_log_likelihood(scores, labels)
+        return head(output.at(positions, self.stream), model.encoder.token_table.weight)

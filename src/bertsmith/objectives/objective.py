@@ -4,11 +4,12 @@ An objective says which head it needs and what its loss is. Labels always come f
 permutation language models share one loss, and a batch already knows how many predictions it holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bertsmith.config import Part
 from bertsmith.data import Batch
@@ -37,6 +38,11 @@ class Loss:
     count: int
     correct: Tensor | None = None
 
+    def figures(self) -> Tensor:
+        """`total` and `correct` (NaN if there is none), detached: float32 (2,)."""
+        correct = torch.full_like(self.total, float("nan")) if self.correct is None else self.correct
+        return torch.stack([self.total.detach().float(), correct.float()])
+
 
 class Objective(Part):
     """A training objective. Its name in logs and in checkpoints is its kind."""
@@ -57,10 +63,21 @@ class Objective(Part):
         """The loss of one pass over one batch."""
         raise NotImplementedError
 
+    def scores(self, model: Model, output: Output, positions: Tensor) -> Tensor | None:
+        """Scores of every token at flat positions, (positions, vocab); None where it does not predict tokens."""
+        return None
 
-def measure(model: Model, objectives: Sequence[Objective], inputs: Batch) -> dict[str, Loss]:
-    """Every objective's loss on one batch, by kind: one encoder pass for each distinct view."""
-    passes: Mapping[View, Output] = {
-        view: model(inputs, dict(view.masks)) for view in dict.fromkeys(o.view for o in objectives)
-    }
-    return {o.kind: o.loss(model, passes[o.view], inputs) for o in objectives}
+
+class Losses(nn.Module):
+    """A model and what it is trained to do, as one module: `forward(inputs)` gives every objective's loss, by kind."""
+
+    def __init__(self, model: Model, objectives: Sequence[Objective]) -> None:
+        super().__init__()
+        self.model = model
+        self.objectives = objectives
+
+    def forward(self, inputs: Batch) -> dict[str, Loss]:
+        """One encoder pass for each distinct view, then each objective's loss."""
+        views = dict.fromkeys(objective.view for objective in self.objectives)
+        passes = {view: self.model(inputs, dict(view.masks)) for view in views}
+        return {o.kind: o.loss(self.model, passes[o.view], inputs) for o in self.objectives}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from bertsmith.data import Batch, KeyedPermutation, Position, pack
+from bertsmith.data import Drawn, KeyedPermutation, Position, pack
 from bertsmith.nn import Model
 from bertsmith.tasks.material import Material
 from bertsmith.tasks.result import SeedRun
@@ -49,7 +49,7 @@ class Trainee:
         self.model.load_state_dict(self._best_weights)
         return self.model
 
-    def _batches(self, batch_size: int) -> Iterator[tuple[Batch, Position]]:
+    def _batches(self, batch_size: int) -> Iterator[Drawn]:
         """Batches with the position after each; every epoch has an order of its own, a function of seed and epoch."""
         examples = self.material.examples
         pad_id = self.material.start.tokenizer.vocabulary.pad_id
@@ -59,7 +59,7 @@ class Trainee:
             end = min(position.index + batch_size, len(examples))
             drawn = [examples[i] for i in order(np.arange(position.index, end)).tolist()]
             position = Position(position.epoch, end) if end < len(examples) else Position(position.epoch + 1, 0)
-            yield pack(drawn, length=max(ROW, *map(len, drawn)), pad_id=pad_id), position
+            yield Drawn((pack(drawn, length=max(ROW, *map(len, drawn)), pad_id=pad_id),), position)
 
     def _evaluate(self) -> Evaluation:
         task, labels = self.material.task, self.material.dev.labels

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,34 @@ from bertsmith.train.record import replace_file
 
 
 class Log:
-    """Appends records to a run's `log.jsonl`, each before the next step begins."""
+    """Appends records to a run's `log.jsonl`, each before the next step begins.
+
+    Lines that a full disk refuses wait in memory and are written when there is room again.
+    """
 
     def __init__(self, run: Path) -> None:
         self.path = run / "log.jsonl"
+        self._waiting = ""
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one line."""
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(record) + "\n")
+        self._waiting += json.dumps({**record, "clock": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
+        try:
+            with self.path.open("ab") as file:
+                before = file.tell()
+                try:
+                    file.write(self._waiting.encode())
+                    file.flush()
+                except OSError:
+                    file.truncate(before)  # no half line, and no line twice
+                    raise
+        except OSError:
+            return
+        self._waiting = ""
+
+    def event(self, step: int, event: str, message: str) -> None:
+        """Say that something happened that a reader of the losses should know of."""
+        self.write({"step": step, "event": event, "message": message})
 
     def cut(self, step: int) -> None:
         """Forget everything after `step`, because a resumed run will say it again."""
@@ -27,6 +47,13 @@ class Log:
             return
         kept = [record for record in read_log(self.path.parent) if record["step"] <= step]
         replace_file(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+class NoLog(Log):
+    """The log of a process that is not the one to write it."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write nothing."""
 
 
 def read_log(run: Path) -> Iterator[dict[str, Any]]:

@@ -4,17 +4,28 @@ Whoever iterates decides what to log, when to evaluate and when to save; the loo
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
+from torch import nn
 
-from bertsmith.data import Batch, MaskStatistics, Position
+from bertsmith.data import Batch, Drawn, MaskStatistics, Position
 from bertsmith.errors import TrainingError
 from bertsmith.nn import Model
-from bertsmith.objectives import Objective, measure
-from bertsmith.train.memory import keep_freed_memory
+from bertsmith.objectives import Losses, Objective
+from bertsmith.train.memory import is_out_of_memory, keep_freed_memory
 from bertsmith.train.schedules import Schedule
+from bertsmith.train.team import Team
+
+Stop = Callable[[], bool]  # asked often; True once somebody wants an orderly end
+
+
+def never() -> bool:
+    """Nobody wants it to end."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -28,16 +39,37 @@ class Measure:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer update did. `step` counts from 1; `position` is where the data goes on after it."""
+    """What one optimizer update did. `step` counts from 1; `position` is where the data goes on after it.
+
+    `tokens`, `statistics` and `lengths` (of each sequence) are of this process's share; `positions` are those of its rows,
+    with padding.
+    """
 
     step: int
     measures: dict[str, Measure]
     learning_rate: float
     gradient_norm: float
     tokens: int
+    positions: int
     seconds: float
     statistics: MaskStatistics
+    lengths: np.ndarray
     position: Position
+
+
+class NotFinite(TrainingError):
+    """A loss or a gradient is not a finite number. The parameters are those before the step."""
+
+    def __init__(self, step: int, what: str, position: Position) -> None:
+        super().__init__(f"Step {step}: {what} is not finite. Lower the learning rate or raise the precision.")
+        self.position = position
+
+
+class OutOfMemory(TrainingError):
+    """A step does not fit into memory. The parameters are those before the step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"Step {step} does not fit into memory. Work on fewer tokens at once.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,89 +84,115 @@ class Loop:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     steps: int
-    accumulation: int = 1
     clip_norm: float = 1.0
     seed: int = 0
     steps_before: int = 0
+    team: Team = Team()
+    stop: Stop = never
 
-    def run(self, batches: Iterator[tuple[Batch, Position]], *, first: int = 0) -> Iterator[Step]:
-        """Train steps `first` to `steps`, yielding after each. `batches` must stand at the data of step `first`.
+    @cached_property
+    def _losses(self) -> nn.Module:
+        return self.team.wrap(Losses(self.model, self.objectives))
+
+    def run(self, drawn: Iterator[Drawn], *, first: int = 0) -> Iterator[Step]:
+        """Train steps `first` to `steps`, yielding after each. `drawn` must stand at the data of step `first`.
+
+        It ends early, with the parameters as they were after the last step it yielded, when `stop` says so or when `drawn`
+        has ended. After an error it may be run again from the same step: the data that led to the error has been taken.
 
         Raises:
-            TrainingError: the loss or a gradient is not finite; the parameters are those before the step.
+            NotFinite: the loss or a gradient is not finite.
+            OutOfMemory: the step's batches are too large.
         """
         keep_freed_memory()
         device = next(self.model.parameters()).device
         for index in range(first, self.steps):
             started = time.perf_counter()
-            drawn = [next(batches) for _ in range(self.accumulation)]
-            micro_batches = [batch.to(device) for batch, _ in drawn]
+            if (taken := next(drawn, None)) is None:
+                return
+            batches = [batch.to(device) for batch in taken.batches]
             rate = self.schedule.rate(index, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            self.optimizer.zero_grad()  # of a step that was given up
             # Dropout draws from a generator that is set anew for each step, so a resumed run needs no random state.
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed((self.seed << 32) + self.steps_before + index)
-                measures = self._accumulate(micro_batches)
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm).item()
-            broken = [name for name, m in measures.items() if not m.loss < float("inf")]
+                torch.manual_seed(((self.seed << 32) + self.steps_before + index) * self.team.world + self.team.rank)
+                try:
+                    measures = self._accumulate(batches)
+                except (RuntimeError, MemoryError) as error:
+                    if is_out_of_memory(error):
+                        raise OutOfMemory(index + 1) from error
+                    raise
+            if measures is None:
+                return
+            norm = self.team.clip(self.model, self.clip_norm)
+            broken = [name for name, m in measures.items() if not abs(m.loss) < float("inf")]
             if broken or not norm < float("inf"):
                 what = f"the loss of {', '.join(broken)}" if broken else "the gradient"
-                raise TrainingError(
-                    f"Step {index + 1}: {what} is not finite. Lower the learning rate or the precision."
-                )
+                raise NotFinite(index + 1, what, taken.position)
             self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             yield Step(
                 step=index + 1,
                 measures=measures,
                 learning_rate=rate,
                 gradient_norm=norm,
-                tokens=sum(batch.num_tokens for batch in micro_batches),
-                seconds=time.perf_counter() - started,
-                statistics=sum((batch.statistics for batch in micro_batches), MaskStatistics()),
-                position=drawn[-1][1],
+                tokens=sum(batch.num_tokens for batch in batches),
+                positions=sum(batch["input_ids"].numel() for batch in batches),
+                seconds=max(time.perf_counter() - started, 1e-9),
+                statistics=sum((batch.statistics for batch in batches), MaskStatistics()),
+                lengths=np.concatenate([batch.lengths.numpy() for batch in taken.batches]),
+                position=taken.position,
             )
 
-    def _accumulate(self, micro_batches: Sequence[Batch]) -> dict[str, Measure]:
-        """Gradients of the loss over all micro-batches together, exactly as if they were one batch.
+    def _accumulate(self, batches: Sequence[Batch]) -> dict[str, Measure] | None:
+        """Gradients of the loss over the batches of all processes, exactly as if they were one; None if told to stop.
 
-        Each objective's loss is a mean over its predictions; the number of predictions is known beforehand from the data
-        side, so every micro-batch contributes its sum divided by the number of all.
+        Each objective's loss is a mean over its predictions; how many there are is known beforehand from the data side, so
+        every batch contributes its sum divided by the number of all.
         """
         self.model.train()
-        counts = {o.kind: max(1, sum(o.count(batch) for batch in micro_batches)) for o in self.objectives}
-        totals = dict.fromkeys(counts, 0.0)
-        correct: dict[str, float | None] = dict.fromkeys(counts)
-        for batch in micro_batches:
-            losses = measure(self.model, self.objectives, batch)
-            torch.stack([o.weight * losses[o.kind].total / counts[o.kind] for o in self.objectives]).sum().backward()
-            for name, loss in losses.items():
-                totals[name] += loss.total.item()
-                if loss.correct is not None:
-                    correct[name] = (correct[name] or 0) + loss.correct.item()
-        return summarize(totals, counts, correct)
+        own = [float(sum(objective.count(batch) for batch in batches)) for objective in self.objectives]
+        *counts, stopped = self.team.sum([*own, float(self.stop())])
+        if stopped:
+            return None
+        scales = [o.weight * self.team.world / max(1.0, n) for o, n in zip(self.objectives, counts, strict=True)]
+        totals: list[torch.Tensor] = []
+        for number, batch in enumerate(batches):
+            if self.team.world == 1 and number and self.stop():
+                return None
+            with self.team.adds_up(self._losses, last=number == len(batches) - 1):
+                losses = list(self._losses(batch).values())
+                torch.stack([s * loss.total for s, loss in zip(scales, losses, strict=True)]).sum().backward()
+            totals.append(torch.stack([loss.figures() for loss in losses]))
+        summed = self.team.sum(torch.stack(totals).double().sum(0).flatten().tolist())
+        names = [objective.kind for objective in self.objectives]
+        return {
+            name: _mean(total, count, correct)
+            for name, count, total, correct in zip(names, counts, summed[::2], summed[1::2], strict=True)
+        }
 
 
-def summarize(totals: dict[str, float], counts: dict[str, int], correct: dict[str, float | None]) -> dict[str, Measure]:
-    """Sums over predictions as means."""
-    return {
-        name: Measure(totals[name] / count, count, None if (right := correct[name]) is None else right / count)
-        for name, count in counts.items()
-    }
+def _mean(total: float, count: float, correct: float) -> Measure:
+    """Sums over predictions as means; `correct` is NaN where right and wrong mean nothing."""
+    count = max(1.0, count)
+    return Measure(total / count, int(count), None if np.isnan(correct) else correct / count)
 
 
 @torch.no_grad()
-def evaluate(model: Model, objectives: Sequence[Objective], batches: Sequence[Batch]) -> dict[str, Measure]:
-    """Every objective's loss and accuracy over `batches`, without dropout."""
+def evaluate(
+    model: Model, objectives: Sequence[Objective], batches: Sequence[Batch], *, stop: Stop = never
+) -> dict[str, Measure] | None:
+    """Every objective's loss and accuracy over `batches`, without dropout; None if told to stop on the way."""
     model.eval()
     device = next(model.parameters()).device
-    counts = {o.kind: max(1, sum(o.count(batch) for batch in batches)) for o in objectives}
-    totals = dict.fromkeys(counts, 0.0)
-    correct: dict[str, float | None] = dict.fromkeys(counts)
+    losses = Losses(model, objectives)
+    counts = {o.kind: sum(o.count(batch) for batch in batches) for o in objectives}
+    totals = {name: np.zeros(2) for name in counts}
     for batch in batches:
-        for name, loss in measure(model, objectives, batch.to(device)).items():
-            totals[name] += loss.total.item()
-            if loss.correct is not None:
-                correct[name] = (correct[name] or 0) + loss.correct.item()
-    return summarize(totals, counts, correct)
+        if stop():
+            return None
+        for name, loss in losses(batch.to(device)).items():
+            totals[name] += loss.figures().double().cpu().numpy()
+    return {name: _mean(totals[name][0], counts[name], totals[name][1]) for name in counts}

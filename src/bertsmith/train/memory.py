@@ -1,9 +1,11 @@
-"""What a training process asks of the C library's allocator."""
+"""Memory: what a training process asks of the C library's allocator, and how it is told that there is none left."""
 
 import ctypes
 import os
 import sys
 from functools import cache
+
+import torch
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD = -1
@@ -28,3 +30,8 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a failed allocation, on whatever device, is what `error` says."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -7,52 +7,39 @@ RUN/
   model/         the finished model: everybody's folder
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import torch
 
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.config import differences, require, to_dict
-from bertsmith.data import Batch, Loader, Position, Shards, prefetched, read_manifest
+from bertsmith.config import differences, to_dict
+from bertsmith.data import Shards
 from bertsmith.errors import CheckpointError, UsageError
 from bertsmith.nn import Model
-from bertsmith.train.log import Log, plain
-from bertsmith.train.loop import Loop, Measure, Step, evaluate
+from bertsmith.train.log import Log, NoLog
+from bertsmith.train.loop import Stop, never
+from bertsmith.train.measuring import Measured, measure, read_budget, within
+from bertsmith.train.ownership import owned
 from bertsmith.train.record import RunRecord, read_record
-from bertsmith.train.stage import Recipe, Stage, find_device, precision_dtype
-from bertsmith.train.state import State, load_moments, load_weights, newest_state, save_state
+from bertsmith.train.references import reference_losses
+from bertsmith.train.session import Execution, Report, Session
+from bertsmith.train.stage import Recipe, find_device, precision_dtype
+from bertsmith.train.state import State, clear_litter, newest_state
+from bertsmith.train.team import Team
 
-# One fixed draw of held-out masks at BERT's rate, whatever a stage trains with, so that the figures of runs compare.
-HELDOUT_SEED = 0x5EED
-HELDOUT_RATE = 0.15
-
-
-@dataclass(frozen=True)
-class Report:
-    """One step of a run: `step` counts over all stages; `heldout` is set where the run looked at held-out text."""
-
-    step: int
-    steps: int
-    stage: int
-    update: Step
-    heldout: dict[str, Measure] | None
-
-    def note(self) -> str:
-        """The losses and the speed of this step, in a few words for a progress bar."""
-        losses = "  ".join(f"{name.replace('_', ' ')} {m.loss:.3f}" for name, m in self.update.measures.items())
-        return f"{losses}  {self.update.tokens / self.update.seconds:,.0f} tokens/s"
+TOKENS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretraining:
+class Pretraining(Execution):
     """A pretraining run. Iterate `run()` to make it go; stop iterating and it saves itself, to be resumed later.
 
     `data` is a folder of shards, `out` the run folder. `start` is a model folder to continue from (its weights, not its
-    optimizer). Every `log_every` steps a line is logged, every `evaluate_every` the held-out loss is measured on
-    `heldout_sequences` sequences, every `save_every` a checkpoint is written.
+    optimizer).
     """
 
     recipe: Recipe
@@ -60,62 +47,85 @@ class Pretraining:
     out: Path
     start: Path | None = None
     device: str = "cpu"
-    log_every: int = 10
-    evaluate_every: int = 500
-    save_every: int = 500
-    heldout_sequences: int = 512
 
-    def __post_init__(self) -> None:
-        for name in ("log_every", "evaluate_every", "save_every", "heldout_sequences"):
-            require(getattr(self, name) > 0, name, f"expected at least 1, got {getattr(self, name)}")
-
-    def run(self, *, resume: bool = False) -> Generator[Report, None, None]:
+    def run(self, *, resume: bool = False, stop: Stop = never, team: Team = Team()) -> Generator[Report, None, None]:
         """Train to the end of the last stage and write `out/model`.
+
+        Where `stop` returns True, at the latest between two passes through the model, the run saves and ends.
 
         Raises:
             UsageError: `out` holds a run and `resume` is not set, or `resume` finds another recipe, other data or another
-                start there; or there is no such device.
-            CheckpointError: `start` has another shape or tokenizer, or the run's files are damaged.
-            TrainingError: a loss is not finite.
+                start there; or another process is at work there; or there is no such device.
+            CheckpointError: `start` has another shape or tokenizer, or the run's files are damaged, or at the end the disk
+                is full.
+            TrainingError: losses are not finite again and again, or a step does not fit into memory however it is cut.
         """
         shards = Shards.load(self.data)
-        record, model, found = self._begin(shards, resume=resume)
-        if not (self.out / "run.json").is_file():
-            record.write(self.out)
-        log = Log(self.out)
-        state = State(step=0, stage=0, stage_step=0, position=Position(0, 0))
-        if found:
-            state = found[1]
-            load_weights(found[0], model)
-        log.cut(state.step)
-        optimizer = self.recipe.stages[state.stage].optimizer.build(model)
-        if found:
-            load_moments(found[0], optimizer)
-        for index, stage in enumerate(self.recipe.stages[state.stage :], start=state.stage):
-            if index > state.stage:
-                state = State(state.step, index, 0, Position(state.position.epoch + 1, 0))
-                if stage.optimizer != self.recipe.stages[index - 1].optimizer:
-                    optimizer = stage.optimizer.build(model)
-            for report, reached in self._stage(stage, state, model, optimizer, shards):
-                state = reached
-                self._log(log, report)
-                if report.step % self.save_every == 0 and report.step < self.recipe.steps:
-                    save_state(self.out, state, model, optimizer)
-                try:
-                    yield report
-                except GeneratorExit:
-                    save_state(self.out, state, model, optimizer)
-                    raise
-        save_state(self.out, state, model, optimizer)
-        self._save_model(model, shards, record)
+        record, model, _ = self._begin(shards, resume=resume)
+        team.sum([0.0])  # nobody writes before everybody has looked
+        log = Log(self.out) if team.rank == 0 else NoLog(self.out)
+        with owned(self.out) if team.rank == 0 else nullcontext():
+            with team.leader_first() as leads:
+                if leads:
+                    self._open(record, log)
+            execution = replace(self, tokens_at_once=self.tokens_at_once or record.tokens_at_once)
+            session = Session(self.recipe, shards, model, log, execution, team, stop)
+            yield from session.run()
+            if session.finished:
+                with team.leader_first() as leads:
+                    if leads:
+                        self._save_model(model, shards, record)
 
-    def plan(self, *, resume: bool = False) -> dict[str, str]:
-        """What `run(resume=...)` would train, on what, and how; it raises what that would, and nothing is written."""
+    def _open(self, record: RunRecord, log: Log) -> None:
+        """Put the run folder in order: a new one, or one that a run which was killed has left."""
+        before = read_record(self.out)
+        if before is None:
+            replace(record, reference=reference_losses(self.data)).write(self.out)
+        elif before != record:
+            raise UsageError(f"{self.out} already holds a run, begun a moment ago. Choose another folder with -o.")
+        clear_litter(self.out)
+        found = newest_state(self.out)
+        log.cut(found[1].step if found else 0)
+
+    def measure(self, *, seconds: float = 3.0, stop: Stop = never) -> Measured:
+        """Train a model that is thrown away for a few seconds a stage, to see how fast this machine does it."""
+        shards = Shards.load(self.data, thorough=False)
+        device = find_device(self.device)
+        model = self.recipe.model(len(shards.vocabulary)).initialized(self.recipe.seed)
+        model.encoder.stream_dtype = precision_dtype(self.recipe.precision, device)
+        return measure(
+            self.recipe,
+            shards,
+            model.to(device),
+            tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
+            heldout_sequences=self.heldout_sequences,
+            seconds=seconds,
+            stop=stop,
+        )
+
+    def within(self, budget: str, *, measured: Measured | None = None) -> "Pretraining":
+        """The same run made to last as long as `budget` says: "20m", "5000 steps", "300M tokens".
+
+        Where `out` holds a run already, that one's length stands: a budget is reckoned once, before the first step.
+        """
+        wanted, before = read_budget(budget), read_record(self.out)
+        if before is not None and len(before.recipe.stages) == len(self.recipe.stages):
+            pairs = zip(self.recipe.stages, before.recipe.stages, strict=True)
+            stages = tuple(replace(s, steps=begun.steps, schedule=begun.schedule) for s, begun in pairs)
+            return replace(self, recipe=replace(self.recipe, stages=stages))
+        recipe = within(self.recipe, wanted, measured or self.measure(), self.evaluate_every)
+        return replace(self, recipe=recipe)
+
+    def plan(self, *, resume: bool = False, measured: Measured | None = None) -> dict[str, str]:
+        """What `run(resume=...)` would train, on what, and how; it raises what that would, and nothing is written.
+
+        With what `measure()` found it also says how fast that will go and when it will be done.
+        """
         shards = Shards.load(self.data, thorough=False)
         record, model, found = self._begin(shards, resume=resume)
         stages = [f"{s.steps:,} x {s.batch_size} sequences of up to {s.length} tokens" for s in self.recipe.stages]
-        tokens = sum(stage.steps * stage.batch_size * stage.length for stage in self.recipe.stages)
-        return {
+        tokens = sum(stage.examples * stage.length for stage in self.recipe.stages)
+        facts = {
             "recipe": self.recipe.name,
             "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
             "vocabulary": f"{len(shards.vocabulary):,} tokens",
@@ -125,6 +135,15 @@ class Pretraining:
             "precision": record.precision,
             "begins": "anew" if record.start is None else f"from {record.start['path']}",
             "stands at": f"step {found[1].step if found else 0:,} of {self.recipe.steps:,}",
+        }
+        if measured is None:
+            return facts
+        done = found[1].step / self.recipe.steps if found else 0.0
+        seconds = measured.seconds(self.recipe, self.evaluate_every) * (1 - done)
+        return facts | {
+            "speed": ", then ".join(f"{pace.tokens_per_second:,.0f} tokens a second" for pace in measured.paces),
+            "memory": f"{measured.memory / 2**30:.1f} GiB",
+            "takes": f"{_duration(seconds)}, until {_clock(seconds)}",
         }
 
     def _begin(self, shards: Shards, *, resume: bool) -> tuple[RunRecord, Model, tuple[Path, State] | None]:
@@ -142,6 +161,7 @@ class Pretraining:
             data=shards.sha256,
             start=None if started is None else {"path": str(start), "lineage": dict(started.lineage)},
             precision="float32" if precision_dtype(self.recipe.precision, device) == torch.float32 else "bfloat16",
+            tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
         )
         model.encoder.stream_dtype = precision_dtype(record.precision, device)
         return record, model.to(device), found
@@ -180,59 +200,6 @@ class Pretraining:
             model.load_state_dict(weights)
         return model
 
-    def _stage(
-        self, stage: Stage, state: State, model: Model, optimizer: torch.optim.Optimizer, shards: Shards
-    ) -> Iterator[tuple[Report, State]]:
-        """One stage from where `state` stands, with the state after each step."""
-        loader = _loader(shards, stage, self.recipe.seed)
-        heldout = self._heldout(stage)
-        loop = Loop(
-            model=model,
-            objectives=stage.objectives,
-            optimizer=optimizer,
-            schedule=stage.schedule,
-            steps=stage.steps,
-            accumulation=stage.accumulation,
-            clip_norm=stage.clip_norm,
-            seed=self.recipe.seed,
-            steps_before=state.step - state.stage_step,
-        )
-        before = state.step - state.stage_step
-        for update in loop.run(prefetched(loader.batches(state.position), depth=4), first=state.stage_step):
-            step = before + update.step
-            due = step % self.evaluate_every == 0 or step in (1, self.recipe.steps)
-            measures = evaluate(model, stage.objectives, heldout) if heldout and due else None
-            report = Report(step, self.recipe.steps, state.stage, update, measures)
-            yield report, State(step, state.stage, update.step, update.position)
-
-    def _heldout(self, stage: Stage) -> list[Batch]:
-        """The held-out batches of a stage: the same ones every time."""
-        if not read_manifest(self.data)["splits"]["heldout"]["documents"]:
-            return []
-        shards = Shards.load(self.data, split="heldout", thorough=False)
-        masking = None if stage.masking is None else replace(stage.masking, rate=HELDOUT_RATE)
-        stage = replace(stage, batch_size=64, accumulation=1, masking=masking)
-        batches = _loader(shards, stage, HELDOUT_SEED).one_epoch()
-        return list(islice(batches, -(-self.heldout_sequences // 64)))
-
-    def _log(self, log: Log, report: Report) -> None:
-        update = report.update
-        if report.step % self.log_every == 0 or report.step in (1, report.steps):
-            log.write(
-                {
-                    "step": report.step,
-                    "stage": report.stage,
-                    "train": plain(update.measures),
-                    "learning_rate": update.learning_rate,
-                    "gradient_norm": update.gradient_norm,
-                    "tokens": update.tokens,
-                    "seconds": round(update.seconds, 4),
-                    "masking": update.statistics.rates(),
-                }
-            )
-        if report.heldout is not None:
-            log.write({"step": report.step, "stage": report.stage, "heldout": plain(report.heldout)})
-
     def _save_model(self, model: Model, shards: Shards, record: RunRecord) -> None:
         lineage = {"recipe": to_dict(self.recipe), "shards": shards.sha256, "tokenizer": shards.tokenizer.sha256}
         if record.start is not None:
@@ -241,6 +208,22 @@ class Pretraining:
         save_model(self.out / "model", checkpoint, replace=True)
 
 
-def _loader(shards: Shards, stage: Stage, seed: int) -> Loader:
-    micro_batch = stage.batch_size // stage.accumulation
-    return Loader(shards, stage.instances, stage.masking, length=stage.length, batch_size=micro_batch, seed=seed)
+def _duration(seconds: float) -> str:
+    """Two units of it, the coarsest that say something."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if minutes < 90:
+        return f"{minutes} minutes"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} hours {minutes % 60} minutes"
+    days = minutes / (24 * 60)
+    return f"{days:,.0f} days" if days < 730 else f"{days / 365:,.0f} years"
+
+
+def _clock(seconds: float) -> str:
+    try:
+        end = datetime.now().astimezone() + timedelta(seconds=seconds)
+    except OverflowError:
+        return "the end of the calendar"
+    return f"{end:%H:%M}" if seconds < 12 * 3600 else f"{end:%d %B %Y}"

@@ -12,6 +12,7 @@ import torch
 
 from bertsmith.config import from_dict, to_dict
 from bertsmith.errors import CheckpointError, ConfigError, UsageError
+from bertsmith.train.ownership import OWNER
 from bertsmith.train.stage import Recipe
 
 
@@ -29,13 +30,16 @@ class RunRecord:
 
     `data` is the fingerprint of the shards, `start` the path and the lineage of the model that the run continues from.
     `precision` is what "auto" came to when the run began: on a machine where it would come to something else, the run goes
-    on as it was.
+    on as it was. `tokens_at_once` is the most that one pass works on; another number changes nothing but the last digits.
+    `reference` holds losses to compare with, in nats: `uniform`, a blind guess, and `unigram`, who knows the frequencies.
     """
 
     recipe: Recipe
     data: str
     start: dict[str, Any] | None
     precision: Literal["float32", "bfloat16"]
+    tokens_at_once: int | None = None
+    reference: dict[str, float] = field(default_factory=dict, compare=False)
     versions: dict[str, str] = field(default_factory=_versions, compare=False)
 
     def write(self, run: Path) -> None:
@@ -54,7 +58,7 @@ def read_record(run: Path) -> RunRecord | None:
     """
     path = run / "run.json"
     if not path.is_file():
-        if run.exists() and (not run.is_dir() or {entry.name for entry in run.iterdir()} - {_unfinished(path).name}):
+        if run.exists() and (not run.is_dir() or {e.name for e in run.iterdir()} - {_unfinished(path).name, OWNER}):
             raise UsageError(f"{run} is not empty and not a run. Choose another folder with -o.")
         return None
     try:
@@ -62,6 +66,7 @@ def read_record(run: Path) -> RunRecord | None:
         return RunRecord(
             recipe=from_dict(Recipe, values["recipe"]),
             **{name: values[name] for name in ("data", "start", "precision", "versions")},
+            **{name: values[name] for name in ("tokens_at_once", "reference") if name in values},
         )
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged, or not a pretraining run's: {error}") from error

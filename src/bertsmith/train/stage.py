@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from bertsmith.config import require
-from bertsmith.data import Instances, Masking
+from bertsmith.data import Draws, Instances, Masking
 from bertsmith.errors import UsageError
 from bertsmith.nn import Encoder, Model
 from bertsmith.objectives import Objective
@@ -18,7 +18,8 @@ from bertsmith.train.schedules import Schedule
 class Stage:
     """A stretch of training in which nothing changes but the learning rate.
 
-    `length` is in tokens, `batch_size` in sequences a step (all micro-batches together), `steps` in optimizer updates.
+    `length` is in tokens, `batch_size` in sequences a step (of all processes together), `steps` in optimizer updates. With
+    `initial_batch_size`, the first `ramp` of the steps goes from that many sequences to `batch_size` in a straight line.
     """
 
     steps: int
@@ -29,7 +30,8 @@ class Stage:
     optimizer: Optimizer
     schedule: Schedule
     masking: Masking | None = None
-    accumulation: int = 1
+    initial_batch_size: int | None = None
+    ramp: float = 0.0
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -37,13 +39,36 @@ class Stage:
         require(self.length >= 8, "length", f"expected at least 8 tokens, got {self.length}")
         require(self.batch_size > 0, "batch_size", f"expected at least 1, got {self.batch_size}")
         require(bool(self.objectives), "objectives", "expected at least one")
-        require(self.accumulation > 0, "accumulation", f"expected at least 1, got {self.accumulation}")
         require(self.clip_norm > 0, "clip_norm", f"expected more than 0, got {self.clip_norm}")
+        first = self.initial_batch_size
         require(
-            self.batch_size % self.accumulation == 0,
-            "accumulation",
-            f"batch_size {self.batch_size} is not a multiple of {self.accumulation} micro-batches",
+            first is None or 0 < first <= self.batch_size,
+            "initial_batch_size",
+            f"expected 1 to batch_size, got {first}",
         )
+        require(0 <= self.ramp <= 1, "ramp", f"expected a share of the steps, got {self.ramp}")
+
+    @property
+    def draws(self) -> Draws:
+        """What its steps take from the text."""
+        return Draws(
+            batch_size=self.batch_size,
+            masking=self.masking,
+            steps=self.steps,
+            initial_batch_size=self.initial_batch_size,
+            ramp=self.ramp,
+        )
+
+    @property
+    def examples(self) -> int:
+        """How many examples its steps take in all."""
+        if self.initial_batch_size is None or not self.ramp:
+            return self.steps * self.batch_size
+        return sum(self.draws.at(step).size for step in range(self.steps))
+
+    def lasting(self, steps: int) -> "Stage":
+        """The same stage in another number of steps, its schedule stretched or shortened with it."""
+        return replace(self, steps=steps, schedule=self.schedule.scaled(steps / self.steps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +90,10 @@ class Recipe:
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
+
+    def lasting(self, factor: float) -> "Recipe":
+        """The same recipe with every stage `factor` times as long, at least one step each."""
+        return replace(self, stages=tuple(s.lasting(max(1, round(s.steps * factor))) for s in self.stages))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -16,26 +16,41 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bertsmith.data import Position
-from bertsmith.errors import CheckpointError
-from bertsmith.folders import publish, verify
+from bertsmith.errors import CheckpointError, TrainingError
+from bertsmith.folders import publish, recover, verify
 from bertsmith.nn import Model
 
+VERSION = 2
 KEEP = 2  # the newest may be the one that a crash is about to prove unreadable
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after `step` updates; `stage_step` of them in the current stage."""
+    """Where a run stands after `step` updates.
 
-    step: int
-    stage: int
-    stage_step: int
-    position: Position
+    `stage_step` of them were in the current stage, which has taken `draws` batches from the data: more than steps where a
+    batch was skipped. `rollbacks` counts how often the run went back to a checkpoint.
+    """
+
+    step: int = 0
+    stage: int = 0
+    stage_step: int = 0
+    position: Position = Position()
+    draws: int = 0
+    rollbacks: int = 0
 
 
 def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Optimizer) -> Path:
-    """Write `run/checkpoints/step-N`, durably, then remove all but the newest `KEEP`."""
+    """Write `run/checkpoints/step-N`, durably, then remove all but the newest `KEEP`.
+
+    Raises:
+        TrainingError: a weight is not a finite number; nothing is written.
+        CheckpointError: the disk is full; the older checkpoints are all there.
+    """
     folder = run / "checkpoints" / f"step-{state.step:08d}"
+    broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if broken:
+        raise TrainingError(f"Step {state.step}: {broken[0]} has values that are not finite, so nothing was saved.")
     moments = {
         f"{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
@@ -47,7 +62,9 @@ def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Opt
             {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors"
         )
         save_file(moments, temporary / "optimizer.safetensors")
-        (temporary / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
+        (temporary / "state.json").write_text(
+            json.dumps({"version": VERSION, **asdict(state)}) + "\n", encoding="utf-8"
+        )
     for old in saved_states(run)[:-KEEP]:
         shutil.rmtree(old)
     return folder
@@ -73,10 +90,21 @@ def newest_state(run: Path) -> tuple[Path, State] | None:
             problems.append(str(error))
             continue
         stored = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if (version := stored.pop("version", 1)) > VERSION:
+            raise CheckpointError(f"{folder} was written by a newer bertsmith (version {version}). Upgrade this one.")
+        stored.setdefault("draws", stored["stage_step"])  # runs of bertsmith 0.1 knew no skipped batches
         return folder, State(**{**stored, "position": Position(**stored["position"])})
     if problems:
         raise CheckpointError(f"{run}: no checkpoint can be read: " + "; ".join(problems))
     return None
+
+
+def clear_litter(run: Path) -> None:
+    """Remove what writers of checkpoints left behind that were killed. Only for the owner of the run."""
+    for folder in (run / "checkpoints").glob("step-*"):
+        recover(folder)
+    for litter in (run / "checkpoints").glob(".step-*"):
+        recover(litter.with_name(litter.name[1:].partition(".")[0]))
 
 
 def load_weights(folder: Path, model: Model) -> None:

@@ -1,0 +1,47 @@
+"""Ctrl-C, SIGTERM and SIGUSR1, as a question that long work asks now and then."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from bertsmith.cli.terminal import talk
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interruption:
+    """Called, it says whether an orderly end has been asked for.
+
+    A signal that comes before anybody has called it ends the process at once: nothing is under way that could be saved. A
+    second signal is obeyed at once in any case. Use it as a context; the handlers of before come back after it.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._somebody_listens = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        self._somebody_listens = True
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that ended for this signal."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def __enter__(self) -> "Interruption":
+        self._before = {number: signal.signal(number, self._asked) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        again = self.signal is not None
+        self.signal = signal.Signals(number)
+        if again or not self._somebody_listens:
+            talk.print(f"{self.signal.name}: leaving at once.")
+            raise SystemExit(self.exit_code)
+        talk.print(f"{self.signal.name}: saving. Once more to leave at once.")

@@ -1,0 +1,202 @@
+"""How fast a recipe trains on this machine, measured in seconds, and what that means for a budget."""
+
+import re
+import resource
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from bertsmith.data import Draws, Loader, Shards
+from bertsmith.errors import UsageError
+from bertsmith.nn import Model
+from bertsmith.train.loop import Loop, Stop, never
+from bertsmith.train.stage import Recipe, Stage
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SHARE_OF_FORWARD = 1 / 3  # of a training pass: looking at held-out text has no backward pass
+TOKENS_PER_PARAMETER = (
+    20  # what a model wants to see to be worth its size (Hoffmann et al. 2022, for left-to-right models)
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run may be, in one of three units."""
+
+    amount: float
+    unit: str  # "steps", "tokens" or "seconds"
+
+
+def read_budget(text: str) -> Budget:
+    """A budget as people write it: `20m`, `1h30m`, `5000 steps`, `300M tokens`.
+
+    Raises:
+        UsageError: it is none of these, or it is nothing.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?) ?(steps|tokens)", text.strip())
+    if found:
+        amount = float(found[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[found[2]]
+        budget = Budget(amount, found[3])
+    elif re.fullmatch(r"(\d+(\.\d+)?[smhd] ?)+", text.strip()):
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+        budget = Budget(sum(float(number) * _UNITS[unit] for number, unit in parts), "seconds")
+    else:
+        raise UsageError(
+            f"budget {text!r}: expected a time such as 20m or 1h30m, or '5000 steps', or '300M tokens' (k, M and G are known)."
+        )
+    if budget.amount <= 0:
+        raise UsageError(f"budget {text!r}: expected more than nothing")
+    return budget
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one stage takes on this machine: `seconds` and real `tokens` of a step, and of one look at held-out text."""
+
+    seconds: float
+    tokens: float
+    evaluation: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The pace of each stage of a recipe; `memory` is what the process held at its peak, in bytes."""
+
+    paces: tuple[Pace, ...]
+    memory: int
+
+    def seconds(self, recipe: Recipe, evaluate_every: int) -> float:
+        """What a run of `recipe`, whose stages these are, will take."""
+        total = 0.0
+        for stage, pace in zip(recipe.stages, self.paces, strict=True):
+            total += stage.examples / stage.batch_size * pace.seconds
+            total += (stage.steps / evaluate_every) * pace.evaluation
+        return total + sum(pace.evaluation for pace in (self.paces[0], self.paces[-1]))
+
+    def tokens(self, recipe: Recipe) -> float:
+        """How many real tokens a run of `recipe` will see."""
+        return sum(s.examples / s.batch_size * p.tokens for s, p in zip(recipe.stages, self.paces, strict=True))
+
+
+def measure(
+    recipe: Recipe,
+    shards: Shards,
+    model: Model,
+    *,
+    tokens_at_once: int,
+    heldout_sequences: int,
+    seconds: float = 4.0,
+    stop: Stop = never,
+) -> Measured:
+    """Train `model`, which is spoiled by it, for about `seconds` in each stage's way.
+
+    A step is put together from passes over `tokens_at_once` and one update, so that a batch of any size is measured in a
+    moment; the first pass, which finds its memory, is not counted.
+    """
+    paces = tuple(
+        _pace(recipe, stage, shards, model, tokens_at_once, heldout_sequences, seconds, stop) for stage in recipe.stages
+    )
+    if next(model.parameters()).device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Measured(paces, memory)
+
+
+def _pace(
+    recipe: Recipe,
+    stage: Stage,
+    shards: Shards,
+    model: Model,
+    tokens_at_once: int,
+    heldout_sequences: int,
+    seconds: float,
+    stop: Stop,
+) -> Pace:
+    loader = Loader(shards, stage.instances, length=stage.length, seed=recipe.seed)
+    size = max(1, min(stage.batch_size, tokens_at_once // stage.length))
+    passes = list(islice(loader.steps(Draws(batch_size=size, masking=stage.masking)), 4))
+    optimizer = stage.optimizer.build(model)
+    updates = 0.0
+
+    def timed_update(*_: object) -> None:
+        nonlocal updates
+        updates -= time.perf_counter()
+
+    def update_over(*_: object) -> None:
+        nonlocal updates
+        updates += time.perf_counter()
+
+    optimizer.register_step_pre_hook(timed_update)
+    optimizer.register_step_post_hook(update_over)
+    loop = Loop(
+        model=model,
+        objectives=stage.objectives,
+        optimizer=optimizer,
+        schedule=stage.schedule,
+        steps=1 << 30,
+        clip_norm=stage.clip_norm,
+        stop=stop,
+    )
+    spent, tokens, sequences, count = 0.0, 0, 0, 0
+    endless = (passes[i % len(passes)] for i in range(1 << 30))
+    for step in loop.run(endless):
+        if step.step == 1:
+            updates = 0.0
+            continue
+        spent, tokens, count = spent + step.seconds, tokens + step.tokens, count + 1
+        sequences += size
+        if spent > seconds and count >= 2:
+            break
+    per_sequence = (spent - updates) / sequences
+    return Pace(
+        seconds=per_sequence * stage.batch_size + updates / count,
+        tokens=tokens / sequences * stage.batch_size,
+        evaluation=per_sequence * heldout_sequences * _SHARE_OF_FORWARD,
+    )
+
+
+def within(recipe: Recipe, budget: Budget, measured: Measured, evaluate_every: int) -> Recipe:
+    """The recipe with its stages stretched or shortened alike, so that it takes the budget.
+
+    A time becomes a number of steps here, before the first of them, and stays it: the run is as exact as any other, and
+    takes longer or shorter where the machine becomes slower or faster.
+    """
+    taken = {
+        "steps": float(recipe.steps),
+        "tokens": measured.tokens(recipe),
+        "seconds": measured.seconds(recipe, evaluate_every),
+    }
+    return recipe.lasting(budget.amount / taken[budget.unit])
+
+
+def training_flops(recipe: Recipe, vocab_size: int) -> float:
+    """Floating-point operations that one real token costs in training: 6 for every weight it is multiplied with.
+
+    Counted over the stages by their share of the examples' tokens: the layers for each token, the products of attention,
+    and the masked-LM head for the share of tokens that is predicted (the arithmetic of Kaplan et al. 2020, section 2.1).
+    """
+    with torch.device("meta"):
+        model = recipe.model(vocab_size).build()
+    layers = sum(p.numel() for p in model.encoder.blocks.parameters() if p.ndim == 2)
+    hidden = recipe.encoder.hidden_size
+    total = weight = 0.0
+    for stage in recipe.stages:
+        share = stage.examples * stage.length
+        predicted = 0.0 if stage.masking is None else stage.masking.rate
+        attention = 2 * recipe.encoder.num_hidden_layers * stage.length * hidden
+        total += share * 6 * (layers + attention + predicted * (vocab_size * hidden + hidden * hidden))
+        weight += share
+    return total / weight
+
+
+def weights_to_feed(recipe: Recipe, vocab_size: int) -> int:
+    """Parameters of the layers, which is what tokens are wanted for; embeddings learn from few."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in recipe.model(vocab_size).build().encoder.blocks.parameters())
