@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertsmith.config import from_dict, to_dict
-from bertsmith.data import IGNORE_INDEX, Choice, Example, Masking, SingleTokens, WholeWords, generator
+from bertsmith.data import IGNORE_INDEX, Choice, Example, Masking, SingleTokens, Spans, WholeWords, generator
 from bertsmith.errors import ConfigError
 from bertsmith.text import Vocabulary
 
@@ -17,7 +17,7 @@ VOCABULARY = Vocabulary(
     )
 )
 CLS, SEP, MASK = VOCABULARY.cls_id, VOCABULARY.sep_id, VOCABULARY.mask_id
-CHOICES = [SingleTokens(), WholeWords()]
+CHOICES = [SingleTokens(), WholeWords(), Spans()]
 
 
 def sequence(ids: list[int]) -> Example:
@@ -68,9 +68,10 @@ def test_single_tokens_choose_the_full_number(ids: list[int], rate: float, index
     assert (labels != IGNORE_INDEX).sum() == min(candidates, max(1, round(len(ids) * rate)))
 
 
+@pytest.mark.parametrize("choice", [WholeWords(), Spans(), Spans(p=0.7, longest=3)])
 @given(ids=any_ids, rate=st.floats(0.01, 1.0), index=st.integers(0, 1000))
-def test_whole_words_are_whole(ids: list[int], rate: float, index: int) -> None:
-    masking = Masking(WholeWords(), rate=rate)
+def test_whole_words_are_whole(choice: Choice, ids: list[int], rate: float, index: int) -> None:
+    masking = Masking(choice, rate=rate)
     chosen = set(
         np.flatnonzero(masking(sequence(ids), VOCABULARY, generator(0, "t", 0, index)).tokens["labels"] >= 0).tolist()
     )
@@ -110,7 +111,7 @@ def test_nothing_but_special_tokens_gives_no_label(choice: Choice) -> None:
     assert (after.tokens["labels"] == IGNORE_INDEX).all()
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [SingleTokens(), WholeWords(), Spans(longest=1)])
 def test_every_position_is_chosen_equally_often(choice: Choice) -> None:
     ids = np.array([CLS, *range(5, 17), SEP])  # twelve words of one token
     counts = np.zeros(len(ids))
@@ -118,6 +119,42 @@ def test_every_position_is_chosen_equally_often(choice: Choice) -> None:
         counts[choice.choose(ids, VOCABULARY, 2, generator(0, "test", 0, index))] += 1
     assert counts[0] == counts[-1] == 0
     assert np.abs(counts[1:-1] - 1000).max() < 5 * np.sqrt(1000)
+
+
+def test_spans_are_runs_of_geometric_length() -> None:
+    """Joshi et al. 2020, figure 2: l ~ Geo(0.2) up to 10, 3.8 words on average."""
+    ids = np.array([CLS, *[5, 21] * 2000, SEP])  # so many words of two tokens that runs hardly ever meet
+    lengths: list[int] = []
+    for index in range(60):
+        chosen = np.sort(Spans().choose(ids, VOCABULARY, 160, generator(0, "test", 0, index)))
+        assert len(chosen) == 160
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)
+        lengths += [len(run) // 2 for run in runs]
+    assert np.mean(lengths) == pytest.approx(3.8, abs=0.3)
+    shares = np.bincount(lengths, minlength=11)[1:11] / len(lengths)
+    geometric = 0.2 * 0.8 ** np.arange(10)
+    np.testing.assert_allclose(shares, geometric / geometric.sum(), atol=0.03)
+
+
+def test_spans_do_not_cross_special_tokens() -> None:
+    """[CLS] a b [SEP] c d [SEP]: with runs of any length and room for two tokens, b and c are never one run."""
+    ids = np.array([CLS, 5, 6, SEP, 7, 8, SEP])
+    drawn = [Spans(p=0.01).choose(ids, VOCABULARY, 2, generator(0, "test", 0, index)).tolist() for index in range(900)]
+    assert {tuple(d) for d in drawn if d[1] == d[0] + 1} == {(1, 2), (4, 5)}
+    # From the last word of a sentence a run does not go on: what comes next begins anywhere.
+    after = [second for first, second in drawn if first == 2]
+    assert 0.2 < after.count(4) / len(after) < 0.47
+
+
+def test_the_rate_falls_in_a_straight_line() -> None:
+    falling = Masking(WholeWords(), rate=0.3, final_rate=0.15)
+    assert [falling.at(place).rate for place in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.225, 0.15])
+    assert falling.at(0.0) == Masking(WholeWords(), rate=0.3)
+    assert Masking(rate=0.4).at(0.7) == Masking(rate=0.4)
+    ids = [CLS, *[7] * 98, SEP]
+    for place, expected in ((0.0, 30), (0.4, 24), (1.0, 15)):
+        labels = falling.at(place)(sequence(ids), VOCABULARY, generator(0, "test", 0, 0)).tokens["labels"]
+        assert (labels != IGNORE_INDEX).sum() == expected
 
 
 def test_random_tokens_are_uniform_over_all_but_the_special_ones() -> None:
@@ -156,8 +193,9 @@ def test_the_same_generator_gives_the_same_mask(index: int) -> None:
 
 
 def test_a_policy_is_a_configuration() -> None:
-    policy = Masking(WholeWords(), rate=0.3)
-    written = {"choice": {"kind": "whole_words"}, "rate": 0.3, "mask_rate": 0.8, "random_rate": 0.1}
+    policy = Masking(Spans(longest=5), rate=0.3, final_rate=0.15)
+    written = {"choice": {"kind": "spans", "p": 0.2, "longest": 5}, "rate": 0.3, "final_rate": 0.15}
+    written |= {"mask_rate": 0.8, "random_rate": 0.1}
     assert to_dict(policy) == written
     assert from_dict(Masking, written) == policy
 
@@ -167,6 +205,7 @@ def test_a_policy_is_a_configuration() -> None:
     [
         ({"rate": 0.0}, "rate: expected a share above 0"),
         ({"rate": 1.1}, "rate: expected a share above 0"),
+        ({"final_rate": 0.0}, "final_rate: expected a share above 0"),
         ({"mask_rate": -0.1}, "mask_rate: expected a share from 0 to 1"),
         ({"random_rate": 0.3}, r"random_rate: expected a share from 0 to 1 - mask_rate = 0.2, got 0.3"),
     ],
@@ -174,3 +213,11 @@ def test_a_policy_is_a_configuration() -> None:
 def test_rates_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Masking(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"p": 1.0}, "p: expected a share"), ({"longest": 0}, "at least 1 word")]
+)
+def test_spans_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Spans(**options)  # pyright: ignore[reportArgumentType]

@@ -14,7 +14,7 @@ from bertsmith.data.draws import Draw, Draws, Share
 from bertsmith.data.example import IGNORE_INDEX, Example
 from bertsmith.data.instances import Instances, Plan, Segments, SentencePairs
 from bertsmith.data.learning import LearnedTokenizer, learn_tokenizer
-from bertsmith.data.masking import Choice, Masking, SingleTokens, WholeWords
+from bertsmith.data.masking import Choice, Masking, SingleTokens, Spans, WholeWords
 from bertsmith.data.prefetch import prefetched
 from bertsmith.data.preparation import Prepared, prepare
 from bertsmith.data.randomness import KeyedPermutation, generator
@@ -51,6 +51,7 @@ __all__ = [
     "Shards",
     "Share",
     "SingleTokens",
+    "Spans",
     "WholeWords",
     "generator",
     "learn_tokenizer",

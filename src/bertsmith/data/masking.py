@@ -150,7 +150,7 @@ class Masking:
     # struck. Larger models and longer runs can afford to hide more.
     rate: float = 0.15
     # Where the rate is to change over a stage, the one it ends at: hiding more is learning faster at first, hiding less is
-    # nearer to the text that the encoder is used on (Yang et al. 2023, arXiv 2212.05187; GPT-BERT, arXiv 2410.24159).
+    # nearer to the text that the encoder is used on (Yang et al. 2023, arXiv 2208.10806; GPT-BERT, arXiv 2410.24159).
     final_rate: float | None = None
     # Of the chosen tokens. What is left over, 10 %, stays as it is and is predicted all the same.
     mask_rate: float = 0.8
