@@ -18,7 +18,7 @@ from bertsmith.checkpoints.json_objects import read_object, write_object
 from bertsmith.checkpoints.sentence_transformers import write_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
 from bertsmith.checkpoints.transforms import Rename, Transform
-from bertsmith.checkpoints.weights import FILE_NAME, read_header, write_weights
+from bertsmith.checkpoints.weights import FILE_NAME, Storage, read_header, write_weights
 from bertsmith.config import from_dict, to_dict
 from bertsmith.errors import CheckpointError, ConfigError
 from bertsmith.text import Tokenizer
@@ -95,18 +95,18 @@ def look(path: Path) -> Source:
     )
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> None:
+def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
     """Write all files of a model folder into `folder`, which is empty.
 
     Raises:
-        CheckpointError: the parts of the checkpoint do not belong together, or a weight is not finite.
+        CheckpointError: the parts of the checkpoint do not belong together, or a weight is not finite as `storage`.
     """
     config = checkpoint.model.config
     _check_vocabulary(checkpoint.tokenizer, config, "The model is not saved")
     labels = _labels(checkpoint)
     tokenizer = copy(checkpoint.tokenizer)
     tokenizer.max_length = min(tokenizer.max_length, most_positions(config.encoder) or tokenizer.max_length)
-    write_weights(checkpoint.model, _transforms(config), folder / FILE_NAME)
+    write_weights(checkpoint.model, _transforms(config), folder / FILE_NAME, storage)
     tokenizer.save(folder)
     if obstacle(config) is None:
         pad_id = tokenizer.vocabulary.pad_id

@@ -9,32 +9,37 @@ from bertsmith.checkpoints.checkpoint import Checkpoint
 from bertsmith.checkpoints.huggingface_folder import CONFIG_FILES
 from bertsmith.checkpoints.sentence_transformers import MODULES
 from bertsmith.checkpoints.source import Source, find_weights
-from bertsmith.checkpoints.weights import FILE_NAME
+from bertsmith.checkpoints.weights import FILE_NAME, Storage
 from bertsmith.errors import CheckpointError
 from bertsmith.folders import INTEGRITY, publish, verify
+from bertsmith.shipped import SHIPPED, resolve
 
 RUN_MODEL = "model"
 """The folder inside a run folder that holds the run's model."""
 
 
-def save_model(path: str | os.PathLike[str], checkpoint: Checkpoint, *, replace: bool = False) -> Path:
+def save_model(
+    path: str | os.PathLike[str], checkpoint: Checkpoint, *, replace: bool = False, storage: Storage = "float32"
+) -> Path:
     """Publish `checkpoint` as a model folder, whole or not at all, and return its path.
 
     A BERT-shaped model's folder is everybody's: transformers (`AutoModel`, `AutoTokenizer`, the `BertFor...` class),
     sentence-transformers and bertsmith load it as it is. Other models are for bertsmith alone. The same checkpoint
-    gives the same bytes.
+    gives the same bytes. Weights stored as float16 take half the room, and are float32 again once loaded, by everybody.
 
     Raises:
-        CheckpointError: parts of the checkpoint do not belong together, or a weight is NaN or infinite.
+        CheckpointError: parts of the checkpoint do not belong together, or a weight is NaN, infinite or too large.
         UsageError: something is at `path`, and `replace` is False or it is not bertsmith's.
     """
     with publish(path, replace=replace) as folder:
-        bertsmith_folder.write(folder, checkpoint)
+        bertsmith_folder.write(folder, checkpoint, storage)
     return Path(path)
 
 
 def load_model(path: str | os.PathLike[str]) -> Checkpoint:
     """Load a model folder: ours, a run's, or one of transformers or sentence-transformers. On the CPU, in float32.
+
+    A model that comes with the package is loaded by its name, `small-english`, unless there is a folder called so.
 
     Our folders are checked byte by byte. Others have no list of hashes and get the checks that are possible: the shape
     of every tensor, finite numbers, a vocabulary that fits. No code of a folder is ever run, and no pickle read.
@@ -57,10 +62,13 @@ def load_model(path: str | os.PathLike[str]) -> Checkpoint:
 
 def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
     """Look at a model folder without reading its weights; `thorough` checks the hashes of a folder of ours too."""
-    path = Path(path)
+    path = resolve(Path(path))
     if not path.is_dir():
         what = "this is a file, and a model is a folder" if path.exists() else "there is no such folder"
-        raise CheckpointError(f"{path}: {what}. Models are folders on this machine; none is downloaded.")
+        raise CheckpointError(
+            f"{path}: {what}. Models are folders on this machine, or come with bertsmith ({', '.join(SHIPPED)}); none is "
+            "downloaded."
+        )
     path = _model_in(path)
     if (path / DESCRIPTION).exists() or (path / INTEGRITY).exists():
         verify(path, thorough=thorough)

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from bertsmith.checkpoints.transforms import Shape, Transform, fill, to_stored
 from bertsmith.errors import CheckpointError
 
 FILE_NAME = "model.safetensors"
+Storage = Literal["float32", "float16"]
 
 # 2 MiB name some 15,000 tensors; the largest BERT has 400.
 _MOST_HEADER_BYTES = 2 << 20
@@ -95,18 +97,22 @@ def read_tensor(file: Path, name: str) -> Tensor:
         return tensors.get_tensor(name)
 
 
-def write_weights(model: nn.Module, transforms: list[Transform], file: Path) -> None:
-    """Write all parameters of `model` as float32; the same weights give the same bytes.
+def write_weights(model: nn.Module, transforms: list[Transform], file: Path, storage: Storage = "float32") -> None:
+    """Write all parameters of `model`; the same weights give the same bytes.
 
     Raises:
-        CheckpointError: a parameter holds NaN or infinity; such a model is never saved.
+        CheckpointError: a parameter holds NaN or infinity, or is too large for `storage`; such a model is never saved.
     """
-    broken = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    dtype = torch.float16 if storage == "float16" else torch.float32
+    broken = [name for name, parameter in model.named_parameters() if not parameter.to(dtype).isfinite().all()]
     if broken:
-        raise CheckpointError(f"The model is not saved: NaN or infinity in {_list(broken)}. Go back to an older one.")
+        raise CheckpointError(
+            f"The model is not saved: NaN or infinity in {_list(broken)}, as {storage}. Go back to an older one."
+        )
     file.touch()
     mode = file.stat().st_mode  # safetensors replaces the file by one that nobody but its owner may read
-    save_file(to_stored(transforms, model), file, metadata={"format": "pt"})
+    stored = {name: tensor.to(dtype) for name, tensor in to_stored(transforms, model).items()}
+    save_file(stored, file, metadata={"format": "pt"})
     file.chmod(mode)
 
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import Field, Model, TextFormat
+from bertsmith.cli.options import DEFAULT_MODEL, Field, Model, TextFormat
 from bertsmith.cli.terminal import Bars, json_line, talk
 
 
 def embed(
-    model: Model,
     file: Annotated[Path | None, Argument(help="Texts, one a line; or JSON lines, or Parquet.")] = None,
+    model: Model = DEFAULT_MODEL,
     text: Annotated[
         list[str] | None, Option("--text", help="A text; a JSON line with text, vector, truncated.")
     ] = None,

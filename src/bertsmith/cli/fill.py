@@ -4,13 +4,13 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import Json, Model
+from bertsmith.cli.options import DEFAULT_MODEL, Json, Model
 from bertsmith.cli.terminal import json_line, table
 
 
 def fill(
     text: Annotated[list[str], Argument(help='Texts with a [MASK], such as "Paris is the [MASK] of France."')],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     k: Annotated[int, Option("-k", help="Candidates for each mask.")] = 5,
     json: Json = False,
 ) -> None:

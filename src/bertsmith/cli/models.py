@@ -9,29 +9,38 @@ from typer import Argument
 
 from bertsmith.cli.options import Json
 from bertsmith.cli.terminal import facts, json_line, table, talk
+from bertsmith.shipped import SHIPPED, shipped_models
 
 models = typer.Typer(help="List and show model folders.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @models.command(name="list")
 def list_models(
-    folder: Annotated[Path, Argument(help="Where to look.")] = Path("runs"),
+    folder: Annotated[Path | None, Argument(help="Where to look. Default: runs, if it is there.")] = None,
     json: Json = False,
 ) -> None:
-    """The model folders below a folder. Library call: bertsmith.checkpoints.find_models"""
+    """The models that come with bertsmith, by name, and the model folders below a folder.
+
+    Library call: bertsmith.shipped.shipped_models, bertsmith.checkpoints.find_models
+    """
     from bertsmith.checkpoints import describe, find_models
 
-    found = [describe(path) for path in find_models(folder)]
+    places = {name: describe(path) for name, path in shipped_models().items()}
+    if folder is not None or Path("runs").is_dir():
+        places |= {str(path): describe(path) for path in find_models(folder or "runs")}
     if json:
-        for model in found:
+        for model in places.values():
             json_line(model)
         return
-    rows = [(m["path"], m["architecture"] or "-", f"{m['parameters']:,}", _task(m)) for m in found]
+    for name, what in SHIPPED.items():
+        if name not in places:
+            talk.print(f"{name} ({what}) comes with bertsmith, but its weights are not in this installation.")
+    rows = [(name, m["architecture"] or "-", f"{m['parameters']:,}", _task(m)) for name, m in places.items()]
     table(["model", "class in transformers", "parameters", "task"], rows)
 
 
 @models.command()
-def show(path: Annotated[Path, Argument(help="A model folder.")], json: Json = False) -> None:
+def show(path: Annotated[Path, Argument(help="A model folder or name.")], json: Json = False) -> None:
     """What a model folder holds, without loading its weights. Library call: bertsmith.checkpoints.describe"""
     from bertsmith.checkpoints import describe
 

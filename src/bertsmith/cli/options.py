@@ -5,7 +5,13 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-Model = Annotated[Path, Option("--model", "-m", help="Model folder: bertsmith's, or from Hugging Face.")]
+from bertsmith.shipped import DEFAULT
+
+Model = Annotated[
+    Path,
+    Option("--model", "-m", help="Model folder, bertsmith's or from Hugging Face; or the name of a shipped one."),
+]
+DEFAULT_MODEL = Path(DEFAULT)
 Json = Annotated[bool, Option("--json", help="Print JSON lines.")]
 Texts = Annotated[list[Path], Argument(help="Text files or folders: plain text, JSON lines, Parquet; .gz and .xz too.")]
 TextFormat = Annotated[
