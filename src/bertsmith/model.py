@@ -8,9 +8,24 @@ from typing import Any
 import numpy as np
 
 from bertsmith.checkpoints import Checkpoint, load_model
+from bertsmith.data.corpora import Corpus, Paths
 from bertsmith.embed import Embedder, HiddenStates
-from bertsmith.errors import UsageError
-from bertsmith.tasks import Candidate, Prediction, Predictor, fill
+from bertsmith.errors import DataError, UsageError
+from bertsmith.progress import Progress, silent
+from bertsmith.tasks import (
+    Candidate,
+    PairScores,
+    Prediction,
+    Predictor,
+    PseudoLikelihoods,
+    fill,
+    masked_lm_loss,
+    pseudo_likelihoods,
+    read_minimal_pairs,
+    score_minimal_pairs,
+)
+from bertsmith.tasks.pseudo_likelihood import Variant
+from bertsmith.train import Measure
 
 
 class LoadedModel:
@@ -62,6 +77,44 @@ class LoadedModel:
         """The fine-tuned head's answer for each text or pair of texts."""
         return self.predictor.predict(texts)
 
+    def pseudo_likelihood(
+        self, texts: Sequence[str], *, variant: Variant = "original", progress: Progress = silent
+    ) -> PseudoLikelihoods:
+        """How likely the masked-LM head finds each text, as `.log_likelihoods`: Σ log P(token | all the others)."""
+        c = self.checkpoint
+        return pseudo_likelihoods(c.model, c.tokenizer, texts, variant=variant, progress=progress)
+
+    def evaluate_text(self, text: Corpus | Paths, *, length: int = 128, progress: Progress = silent) -> Measure:
+        """The masked-LM head's mean loss in nats on plain text, and its share of right guesses; see `masked_lm_loss`."""
+        c = self.checkpoint
+        return masked_lm_loss(c.model, c.tokenizer, text, length=length, progress=progress)
+
+    def evaluate_pairs(
+        self,
+        path: str | Path,
+        *,
+        limit: int | None = None,
+        variant: Variant = "original",
+        progress: Progress = silent,
+    ) -> PairScores:
+        """How often the grammatical one of two sentences is found likelier, for files such as BLiMP's.
+
+        `limit` is the number of pairs to take of each file at most, the same ones each time.
+
+        Raises:
+            DataError: a file holds something else, or a sentence that is longer than the model reads.
+        """
+
+        def score(texts: Sequence[str]) -> np.ndarray:
+            found = self.pseudo_likelihood(texts, variant=variant, progress=progress)
+            if found.truncated.any():
+                raise DataError(
+                    f"{path}: this sentence is too long for the model: {texts[int(found.truncated.argmax())]!r:.80}"
+                )
+            return found.log_likelihoods
+
+        return score_minimal_pairs(read_minimal_pairs(path), score, limit=limit)
+
     def __repr__(self) -> str:
         config: Any = self.checkpoint.model.config.encoder
         size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
@@ -69,7 +122,8 @@ class LoadedModel:
 
 
 def load(path: str | Path) -> LoadedModel:
-    """Load a model folder: bertsmith's own, a run folder, or one from Hugging Face or sentence-transformers.
+    """Load a model: a folder of bertsmith's own, a run folder, one from Hugging Face or sentence-transformers; or one that
+    comes with bertsmith, by its name: `load("small-english")`.
 
     Raises:
         CheckpointError: the folder is missing, incomplete, damaged or of an unknown kind.

@@ -1,29 +1,57 @@
-"""bertsmith evaluate: how good a fine-tuned model is on a labelled file."""
+"""bertsmith evaluate: how good a model is on a file."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
-from bertsmith.cli.options import Json, Label, Model, TextColumns
+from bertsmith.cli.options import DEFAULT_MODEL, Json, Label, Model, TextColumns
 from bertsmith.cli.terminal import Bars, facts, json_line, table, talk
+
+if TYPE_CHECKING:
+    from bertsmith import LoadedModel
+    from bertsmith.tasks import Accuracy
 
 
 def evaluate(
-    file: Annotated[Path, Argument(help="Labelled file: csv, tsv, JSON lines, Parquet.")],
-    model: Model,
+    file: Annotated[
+        Path, Argument(help="Labelled file for a fine-tuned model; plain text or minimal pairs for a pretrained one.")
+    ],
+    model: Model = DEFAULT_MODEL,
     text: TextColumns = None,
     label: Label = None,
+    limit: Annotated[int | None, Option(help="Minimal pairs of each file, at most. Default: all.")] = None,
+    variant: Annotated[
+        str, Option(help="Of minimal pairs, what is hidden at a time: original (a token), within_word_l2r.")
+    ] = "original",
     json: Json = False,
 ) -> None:
-    """Score a fine-tuned model on labelled texts.
+    """Score a model.
 
-    Library call: bertsmith.load(MODEL).predictor.evaluate(LABELLED)
+    A fine-tuned model: its labels against those of a file (csv, tsv, JSON lines, Parquet). A pretrained model: the loss on
+    hidden tokens of plain text; or, for JSON lines with sentence_good and sentence_bad, as in BLiMP, a file or a folder of
+    them, how often it finds the good one likelier.
+
+    Library call: bertsmith.load(MODEL).predictor.evaluate(LABELLED), or .evaluate_text(FILE), .evaluate_pairs(FILE)
     """
     import bertsmith
+    from bertsmith.tasks import holds_minimal_pairs
+
+    loaded = bertsmith.load(model)
+    if loaded.checkpoint.task is not None:
+        score_labels(loaded, file, text, label, json=json)
+    elif holds_minimal_pairs(file):
+        score_pairs(loaded, file, limit, variant, json=json)
+    else:
+        score_text(loaded, file, json=json)
+
+
+def score_labels(loaded: "LoadedModel", file: Path, text: list[str] | None, label: str | None, *, json: bool) -> None:
+    """A fine-tuned model on labelled texts."""
     from bertsmith.tasks import Columns
 
-    predictor = bertsmith.load(model).predictor
+    predictor = loaded.predictor
     labelled = predictor.read_labelled(file, columns=Columns(texts=tuple(text or ()), label=label))
     talk.print(f"{file}: {labelled.layout}", soft_wrap=True)
     with Bars() as bars:
@@ -39,7 +67,41 @@ def evaluate(
         print_confusion(found.labels, found.confusion)
 
 
+def score_pairs(loaded: "LoadedModel", file: Path, limit: int | None, variant: str, *, json: bool) -> None:
+    """A pretrained model on minimal pairs."""
+    with Bars() as bars:
+        found = loaded.evaluate_pairs(file, limit=limit, variant=variant, progress=bars)  # pyright: ignore[reportArgumentType]
+    if json:
+        json_line(found.as_dict())
+        return
+    for title, accuracies in ({"file": found.paradigms} | dict(found.groups)).items():
+        if len(accuracies) > 1:
+            table([title, "accuracy", "95 %", "pairs"], [(name, *_cells(a)) for name, a in accuracies.items()])
+            sys.stdout.write("\n")
+    table(["", "accuracy", "95 %", "pairs"], [("all", *_cells(found.overall))])
+
+
+def score_text(loaded: "LoadedModel", file: Path, *, json: bool) -> None:
+    """A pretrained model on plain text."""
+    with Bars() as bars:
+        found = loaded.evaluate_text(file, progress=bars)
+    if json:
+        json_line({"masked_lm_loss": found.loss, "masked_lm_accuracy": found.accuracy, "predictions": found.count})
+        return
+    facts(
+        {
+            "masked-LM loss": f"{found.loss:.4f} nats a hidden token",
+            "right": f"{found.accuracy:.2%}",
+            "hidden tokens": f"{found.count:,}",
+        }
+    )
+
+
 def print_confusion(labels: tuple[str, ...], confusion: tuple[tuple[int, ...], ...]) -> None:
     """The confusion matrix, a row for each true label."""
     rows = [(name, *row) for name, row in zip(labels, confusion, strict=True)]
     table(["\ntrue \\ predicted", *labels], rows)
+
+
+def _cells(accuracy: "Accuracy") -> tuple[str, str, str]:
+    return f"{accuracy.accuracy:.1%}", f"{accuracy.low:.1%} to {accuracy.high:.1%}", f"{accuracy.pairs:,}"

@@ -13,13 +13,26 @@ result.py           what came out
 predictor.py        predictions and evaluation
 metrics.py          accuracy, F1, correlations
 filling.py          filling masks, which needs no fine-tuning
+heldout.py          a pretrained model's loss on plain text
+pseudo_likelihood.py  how likely a pretrained model finds a sentence
+minimal_pairs.py    which of two sentences it finds likelier
 """
 
 from bertsmith.tasks.classification import Classify, Pair
 from bertsmith.tasks.columns import Columns, Layout
 from bertsmith.tasks.filling import Candidate, fill
 from bertsmith.tasks.finetuning import Finetuning, Report, default_learning_rate
+from bertsmith.tasks.heldout import masked_lm_loss
+from bertsmith.tasks.minimal_pairs import (
+    Accuracy,
+    PairScores,
+    Paradigm,
+    holds_minimal_pairs,
+    read_minimal_pairs,
+    score_minimal_pairs,
+)
 from bertsmith.tasks.predictor import Predictor
+from bertsmith.tasks.pseudo_likelihood import PseudoLikelihoods, pseudo_likelihoods
 from bertsmith.tasks.reading import Labelled, LabelledText, UnlabelledTexts, read_labelled, read_texts
 from bertsmith.tasks.regression import Regress
 from bertsmith.tasks.result import Finetuned, SeedRun
@@ -28,6 +41,7 @@ from bertsmith.tasks.survey import FileSurvey, Survey
 from bertsmith.tasks.task import Evaluation, Prediction, Task, find_task
 
 __all__ = [
+    "Accuracy",
     "Candidate",
     "Classify",
     "Columns",
@@ -39,8 +53,11 @@ __all__ = [
     "LabelledText",
     "Layout",
     "Pair",
+    "PairScores",
+    "Paradigm",
     "Prediction",
     "Predictor",
+    "PseudoLikelihoods",
     "Regress",
     "Report",
     "SeedRun",
@@ -50,7 +67,12 @@ __all__ = [
     "default_learning_rate",
     "fill",
     "find_task",
+    "holds_minimal_pairs",
+    "masked_lm_loss",
+    "pseudo_likelihoods",
     "random_twin",
     "read_labelled",
+    "read_minimal_pairs",
     "read_texts",
+    "score_minimal_pairs",
 ]

@@ -21,7 +21,7 @@ def score(task: Task, model: Model, tokenizer: Tokenizer, encodings: Sequence[En
     device = next(model.parameters()).device
     parts: list[torch.Tensor] = []
     order: list[int] = []
-    with _for_prediction(model):
+    with for_prediction(model):
         for group in groups_by_length([len(encoding) for encoding in encodings]):
             inputs = batch_encodings([encodings[i] for i in group], tokenizer).to(device)
             parts.append(task.scores(model, inputs).cpu())
@@ -31,7 +31,7 @@ def score(task: Task, model: Model, tokenizer: Tokenizer, encodings: Sequence[En
 
 
 @contextmanager
-def _for_prediction(model: Model) -> Iterator[None]:
+def for_prediction(model: Model) -> Iterator[None]:
     """No dropout, and hidden states in float32, so that a model says the same during training and once it is loaded."""
     training, dtype = model.training, model.encoder.stream_dtype
     model.eval()
