@@ -10,15 +10,18 @@ from bertsmith import recipes
 from bertsmith.config import from_dict, to_dict
 from bertsmith.data import Shards
 from bertsmith.errors import UsageError
-from bertsmith.recipes import bert
+from bertsmith.recipes import bert, modern
 from bertsmith.train import Pretraining, Recipe
 
 
 def shrunk(recipe: Recipe) -> Recipe:
     """The same parts with small numbers, so that any recipe takes a second."""
-    stages = tuple(replace(s, steps=2, length=min(s.length, 24), batch_size=2) for s in recipe.stages)
+    stages = tuple(
+        replace(s, steps=2, length=min(s.length, 24), batch_size=2, initial_batch_size=s.initial_batch_size and 1)
+        for s in recipe.stages
+    )
     groups = tuple(replace(group, count=1) for group in recipe.encoder.layers)
-    return replace(recipe, encoder=replace(recipe.encoder, hidden_size=48, layers=groups), stages=stages)
+    return replace(recipe, encoder=replace(recipe.encoder, hidden_size=96, layers=groups), stages=stages)
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -55,6 +58,30 @@ def test_base_is_exactly_the_released_model() -> None:
     with torch.device("meta"):
         model = bert.base().model(30_522).build()
     assert sum(p.numel() for n, p in model.named_parameters() if not n.startswith("heads")) == 109_482_240
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_a_modern_encoder_has_the_size_of_its_bert(size: str) -> None:
+    """The blocks, that is; embeddings have neither positions nor segments, and there is no pooler."""
+    with torch.device("meta"):
+        theirs, ours = (getattr(family, size)().model(30_522).build() for family in (bert, modern))
+    theirs, ours = (sum(p.numel() for p in model.encoder.blocks.parameters()) for model in (theirs, ours))
+    assert ours / theirs == pytest.approx(1, rel=0.015)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.01, 0.0001])
+def test_the_modern_stages_are_one_schedule_at_any_length(factor: float) -> None:
+    short, long = modern.mini().lasting(factor).stages
+    rates = [stage.schedule.rate(step, stage.steps) for stage in (short, long) for step in range(stage.steps)]
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < 0.05 * max(rates)
+    assert short.schedule.rate(short.steps - 1, short.steps) == long.schedule.rate(0, long.steps) == max(rates)
+    assert long.steps == pytest.approx(0.2 * len(rates), abs=1)
+    masked = [stage.draws.at(step) for stage in (short, long) for step in (0, stage.steps - 1)]
+    assert [round(draw.masking.rate, 2) for draw in masked if draw.masking] == [0.3, 0.15, 0.15, 0.15]
+    assert [draw.size for draw in masked] == [16, 64, 16, 16]
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest() -> None:

@@ -25,7 +25,7 @@ class Gate(nn.Module):
 
 
 class HeadGate(Gate):
-    """Each position opens and shuts each head: 2 σ(x Wᵀ), one number a head (Qiu et al. 2025, arXiv 2505.06708, §2.2).
+    """Each position opens and shuts each head: 2 σ(x Wᵀ), one number a head (Qiu et al. 2025, arXiv 2505.06708).
 
     A head that finds nothing need not look at some [SEP] to say so. The factor 2, which is ours, makes small weights start
     near the attention without a gate.

@@ -47,7 +47,7 @@ class WarmupStableDecay(Schedule, kind="warmup_stable_decay"):
     """Linear warm-up to `peak`, `peak` for most of the stage, then down to `final` (Hägele et al. 2024, arXiv 2405.18392).
 
     `warmup` and `decay` are shares of the stage's steps, so a stage of any length has the same shape. The way down is a
-    straight line, or `final + (peak - final) · (1 - √x)` for x from 0 to 1, which falls fast at first (their §3.2).
+    straight line, or `final + (peak - final) · (1 - √x)` for x from 0 to 1, which falls fast at first.
     Without `decay` a stage ends at its peak: a next one may go on from there.
     """
 
