@@ -191,7 +191,7 @@ class Workspace:
 
     def close(self, *, keep: bool) -> None:
         """Give the folder free, and remove it unless it is to be kept and there is something in it."""
-        if not (keep and self._there):
+        if not (keep and any(self.folder.glob("*.npz"))):
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
