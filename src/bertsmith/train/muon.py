@@ -135,11 +135,3 @@ def evened_out(update: Tensor, squares: Tensor, beta2: float) -> Tensor:
     squares.lerp_(update.square().mean(-1), 1 - beta2)
     even = update / (squares.sqrt() + 1e-8)[..., None]
     return even / even.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-8)
-
-
-def matrix_dtype(device: torch.device) -> torch.dtype:
-    """What the iterations are computed in: bfloat16 suffices, and is used where the hardware multiplies it natively."""
-    if device.type == "cpu":
-        native = torch.cpu.get_capabilities()
-        return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
-    return torch.bfloat16

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from bertsmith.config import Part, require
-from bertsmith.train.muon import MuonAdamW, hidden_matrices, matrix_dtype
+from bertsmith.train.muon import MuonAdamW, hidden_matrices
+from bertsmith.train.precision import native_dtype
 
 
 class Optimizer(Part):
@@ -143,7 +144,7 @@ def _muon(config: Muon | NorMuon, model: nn.Module, beta2: float | None) -> torc
     adamw = {"beta1": config.adamw.beta1, "beta2": config.adamw.beta2, "eps": config.adamw.eps}
     return MuonAdamW(
         [*([matrices] if hidden else []), *(group | adamw for group in others)],
-        dtype=matrix_dtype(next(model.parameters()).device),
+        dtype=native_dtype(next(model.parameters()).device),
     )
 
 

@@ -11,6 +11,7 @@ from bertsmith.errors import UsageError
 from bertsmith.nn import Encoder, Model
 from bertsmith.objectives import Objective
 from bertsmith.train.optimizers import Optimizer
+from bertsmith.train.precision import native_dtype
 from bertsmith.train.schedules import Schedule
 
 
@@ -128,7 +129,4 @@ def precision_dtype(precision: Literal["auto", "float32", "bfloat16"], device: t
     """The type of the hidden states. "auto" is bfloat16 where the hardware multiplies it natively, else float32."""
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = torch.cpu.get_capabilities()
-    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
+    return native_dtype(device)
