@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bertsmith.config import Part, require
 from bertsmith.nn.channels import Sizes
+from bertsmith.nn.dropout import dropout
 from bertsmith.nn.linear import Linear
 from bertsmith.nn.masks import AppliedMask
 from bertsmith.nn.queries_keys import QueriesKeys
@@ -85,11 +86,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, mask: AppliedMask) -> Tensor:
         """`x` (B, Q, H) attends to `context` (B, K, H) where `mask` allows it; returns (B, Q, H)."""
         query, key, value = self._heads(x, context, mask)
-        dropout = self.dropout if self.training else 0.0
-        attend = (
-            _bfloat16_on_cpu if x.dtype == torch.bfloat16 and x.device.type == "cpu" else F.scaled_dot_product_attention
-        )
-        mixed = attend(query, key, value, mask.bias(x.dtype), dropout)  # (B, N, Q, D)
+        rate = self.dropout if self.training else 0.0
+        in_plain = x.device.type == "cpu" and (rate > 0 or x.dtype == torch.bfloat16)
+        attend = _in_plain_products if in_plain else F.scaled_dot_product_attention
+        mixed = attend(query, key, value, mask.bias(x.dtype), rate)  # (B, N, Q, D)
         if self.gate is not None:
             mixed = mixed * self.gate(x)
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -117,13 +117,14 @@ class Attention(nn.Module):
         return query, key, value
 
 
-def _bfloat16_on_cpu(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+def _in_plain_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, rate: float) -> Tensor:
     """What `scaled_dot_product_attention` computes, as two plain products.
 
     On a CPU, torch's fused kernel multiplies bfloat16 head by head and converts on the way; the plain products run where
     the processor's bfloat16 units are. In training they take a quarter of the kernel's time at 64 and 128 tokens, and two
-    thirds at 512, where they also keep the weights of all heads, (B, N, Q, K), for the backward pass.
+    thirds at 512, where they also keep the weights of all heads, (B, N, Q, K), for the backward pass. With dropout the
+    fused kernel gives way to plain products in any type, and to a slow draw.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, N, Q, K)
     weights = (scores if bias is None else scores + bias).softmax(-1)
-    return F.dropout(weights, dropout) @ value
+    return dropout(weights, rate) @ value

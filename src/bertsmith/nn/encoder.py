@@ -15,6 +15,7 @@ from bertsmith.config import require
 from bertsmith.data import Batch
 from bertsmith.nn.blocks import Block, Masks, Streams
 from bertsmith.nn.channels import Channel, Lookup, Position, Sizes
+from bertsmith.nn.dropout import Dropout
 from bertsmith.nn.linear import LayerNorm
 from bertsmith.nn.masks import AppliedMask, AttentionMask, SameSequence
 
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
                 for stream in config.channels
             }
         )
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.embedding_dropout)
         self.blocks = nn.ModuleList(g.block.build(sizes) for g in config.layers for _ in range(g.count))
         self.ends = nn.ModuleDict({stream: config.layers[-1].block.build_end(sizes) for stream in config.channels})
 

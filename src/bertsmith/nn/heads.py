@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertsmith.config import Part, require
+from bertsmith.nn.dropout import Dropout
 from bertsmith.nn.encoder import Encoder
 from bertsmith.nn.feed_forward import ACTIVATIONS, Activation
 from bertsmith.nn.linear import LayerNorm, Linear
@@ -72,7 +73,7 @@ class SequenceHead(Head):
 
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classifier = Linear(hidden_size, num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bertsmith.config import Part, require
 from bertsmith.nn.channels import Sizes
+from bertsmith.nn.dropout import Dropout
 from bertsmith.nn.linear import LayerNorm
 
 
@@ -50,7 +51,7 @@ class PostNorm(Residual):
     def __init__(self, hidden_size: int, dropout: float, layer_norm_eps: float) -> None:
         super().__init__()
         self.norm = LayerNorm(hidden_size, layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         return self.norm(x + self.dropout(sublayer(x)))
@@ -84,7 +85,7 @@ class PreNorm(Residual):
     def __init__(self, norm: LayerNorm, dropout: float) -> None:
         super().__init__()
         self.norm = norm
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         return x + self.dropout(sublayer(self.norm(x)))
