@@ -2,6 +2,9 @@ import gzip
 import io
 import json
 import lzma
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,6 +106,64 @@ def test_parquet_columns_are_checked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'boddy'. Did you mean 'body'"):
         list(read_documents(file, field="boddy"))
     with pytest.raises(DataError, match="column 'text' holds int64"):
+        list(read_documents(file))
+
+
+READING = """
+import resource, sys
+import pyarrow.parquet
+from bertsmith.data import read_documents
+
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+for file in sys.argv[1:]:
+    before = megabytes()
+    characters = sum(len(document.text) for document in read_documents(file))
+    print(characters, megabytes() - before)
+"""
+
+
+def test_memory_does_not_grow_with_a_file(tmp_path: Path) -> None:
+    texts = [f"{number} " + " ".join(f"w{number * k % 997}" for k in range(400)) for number in range(150)] * 200
+    plain = "\n\n".join(texts).encode()
+    files = {
+        "a.txt": plain,
+        "a.jsonl": "\n".join(json.dumps({"text": text}) for text in texts).encode(),
+        # Members one after the other are what `cat` makes of two files; packing one of them is enough.
+        "a.txt.gz": gzip.compress(plain[: len(plain) // 25] + b"\n\n", 1) * 25,
+        "a.txt.xz": lzma.compress(plain[: len(plain) // 25] + b"\n\n", preset=0) * 25,
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", use_dictionary=False, compression="none")
+    names = [*files, "a.parquet"]
+    done = subprocess.run(
+        [sys.executable, "-c", READING, *(tmp_path / name for name in names)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, line in zip(names, done.stdout.splitlines(), strict=True):
+        characters, grown = map(float, line.split())
+        assert characters > 50e6
+        assert grown < 30 if name == "a.parquet" else grown < 10, (name, grown)
+
+
+def test_a_long_line_is_a_line(tmp_path: Path) -> None:
+    long = "word " * 200_000
+    file = write(tmp_path / "a.txt", f"short\n{long}\n\nafter")
+    assert [(len(d.text), d.line) for d in read_documents(file)] == [(len(long) + 6, 1), (5, 4)]
+    broken = write(tmp_path / "b.txt", b"short\n" + long.encode() + b"\xff" + long.encode())
+    with pytest.raises(DataError, match=r"b\.txt, line 2, byte 1000006: not UTF-8"):
+        list(read_documents(broken))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "words")
+    file.chmod(0)
+    with pytest.raises(DataError, match=r"a\.txt: cannot be read .*Permission denied"):
         list(read_documents(file))
 
 

@@ -1,4 +1,7 @@
 import json
+import random
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -156,6 +159,36 @@ def test_bad_text_leaves_nothing_behind(tmp_path: Path, processes: int, content:
     with pytest.raises(DataError, match=message):
         prepare(tmp_path / "a.txt", TOKENIZER, tmp_path / "shards", processes=processes)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from bertsmith.data import pieces, prepare
+from bertsmith.text import Tokenizer
+
+pieces._CHARACTERS = 1 << 18
+folder = Path(sys.argv[1])
+tokenizer = Tokenizer.load(folder / "vocabulary")
+for name in ("small", "large"):
+    prepare(folder / f"{name}.txt", tokenizer, folder / name, duplicates="near", shard_tokens=1 << 20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    TOKENIZER.save(tmp_path / "vocabulary")
+    for name, documents in (("small", 1_000), ("large", 40_000)):
+        with (tmp_path / f"{name}.txt").open("w", encoding="utf-8") as file:
+            for _ in range(documents):
+                file.write(" ".join(rng.choices(WORDS[:8], k=250)) + "\n\n")
+    assert (tmp_path / "large.txt").stat().st_size > 25e6
+    script = [sys.executable, "-c", MEMORY, tmp_path]
+    small, large = map(float, subprocess.run(script, capture_output=True, text=True, check=True).stdout.split())
+    # Per document: 128 signature numbers are mapped from disk, some 100 bytes are held.
+    assert large - small < 8 + 40_000 * 100 / 1e6
 
 
 def test_half_a_surrogate_pair_is_named_by_its_line(tmp_path: Path) -> None:

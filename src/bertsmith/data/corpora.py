@@ -189,14 +189,15 @@ def _read_parquet(file: Path, field: str) -> Iterator[Document]:
     if file == STDIN:
         raise UsageError("Parquet cannot be read from standard input: name a file.")
     try:
-        with pq.ParquetFile(file) as table:
+        # A small buffer, filled again and again: otherwise the column of a whole row group is read at once.
+        with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
             if field not in table.schema_arrow.names:
                 raise DataError(f"{file}: there is no column {field!r}.{nearest(field, table.schema_arrow.names)}")
             kind = table.schema_arrow.field(field).type
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
                 raise DataError(f"{file}: the column {field!r} holds {kind}, which is not text.")
             row = 0
-            for batch in table.iter_batches(batch_size=1024, columns=[field]):
+            for batch in table.iter_batches(batch_size=64, columns=[field], use_threads=False):
                 for text in batch.column(0).to_pylist():
                     row += 1
                     yield Document(text or "", str(file), row)
