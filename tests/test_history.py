@@ -69,5 +69,5 @@ def test_a_run_without_a_log_yet(run: Path) -> None:
 def test_a_curve_is_thinned_to_weighted_means() -> None:
     series = Series(np.arange(6), np.array([1.0, 3.0, 5.0, 5.0, 0.0, 9.0]))
     thin = averaged(series, 3, weights=[3, 1, 1, 1, 1, 2])
-    assert thin.steps.tolist() == [0, 2, 4] and thin.values.tolist() == [1.5, 5.0, 6.0]
+    assert thin.steps.tolist() == [1, 3, 5] and thin.values.tolist() == [1.5, 5.0, 6.0]
     assert averaged(series, 6) is series

@@ -4,6 +4,7 @@ import bertsmith
 model = bertsmith.load("runs/mine")
 model.embed(["A cat sat.", "A feline rested."])     # float32 (2, hidden_size)
 model.fill("Paris is the [MASK] of France.")        # [Candidate(token, probability), ...]
+bertsmith.report("runs/mine")                       # a page with curves, speed, masks and what is wrong, if anything
 
 Importing this package is cheap: torch is loaded when something needs it.
 """
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bertsmith.model import LoadedModel, load
+    from bertsmith.runs import report
 
-_HOMES = {"LoadedModel": "bertsmith.model", "load": "bertsmith.model"}
+_HOMES = {"LoadedModel": "bertsmith.model", "load": "bertsmith.model", "report": "bertsmith.runs"}
 
-__all__ = ["LoadedModel", "load"]
+__all__ = ["LoadedModel", "load", "report"]
 
 
 def __getattr__(name: str) -> Any:

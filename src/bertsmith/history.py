@@ -4,7 +4,7 @@ A reader here never refuses a line: what cannot be read is counted, so that a re
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,17 +126,12 @@ class History:
 
         Null and missing values are left out; NaN and infinite ones are kept.
         """
-        found: list[tuple[int, float]] = []
-        for line in self.lines:
-            if not isinstance(line.get("step"), int) or any(line.get(name) != value for name, value in where.items()):
-                continue
-            value: Any = line
-            for key in keys:
-                value = _mapping(value).get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found.append((line["step"], float(value)))
-        steps, values = zip(*found, strict=True) if found else ((), ())
-        return Series(np.array(steps, np.int64), np.array(values, np.float64))
+        return series(self.lines, *keys, **where)
+
+    def total(self, key: str) -> float:
+        """Sum of a figure over all steps, where each logged step stands for those since the one logged before."""
+        found = self.series(key)
+        return float((found.values * np.diff(found.steps, prepend=0).clip(min=0)).sum())
 
     def speed(self, **where: int) -> Series:
         """Real tokens a second, of each logged step."""
@@ -144,6 +139,21 @@ class History:
         if len(tokens) != len(seconds):
             return Series(np.array([], np.int64), np.array([]))
         return Series(tokens.steps, tokens.values / np.maximum(seconds.values, 1e-9))
+
+
+def series(lines: Iterable[Mapping[str, Any]], *keys: str, **where: int) -> Series:
+    """The numbers at a path of keys in some lines of a log: see `History.series`."""
+    found: list[tuple[int, float]] = []
+    for line in lines:
+        if not isinstance(line.get("step"), int) or any(line.get(name) != value for name, value in where.items()):
+            continue
+        value: Any = line
+        for key in keys:
+            value = _mapping(value).get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((line["step"], float(value)))
+    steps, values = zip(*found, strict=True) if found else ((), ())
+    return Series(np.array(steps, np.int64), np.array(values, np.float64))
 
 
 class Tail:
@@ -193,12 +203,12 @@ class Tail:
 
 
 def averaged(series: Series, points: int, weights: Sequence[float] | None = None) -> Series:
-    """At most `points` means over neighbouring values, each at the middle of its steps: a curve that can be drawn."""
+    """At most `points` means over neighbouring values, each at the last of its steps: a curve that can be drawn."""
     if len(series) <= points:
         return series
     counts = np.ones(len(series)) if weights is None else np.asarray(weights, np.float64)
     parts = np.array_split(np.arange(len(series)), points)
-    steps = [int(series.steps[part].mean()) for part in parts]
+    steps = [int(series.steps[part[-1]]) for part in parts]
     values = [float(np.average(series.values[part], weights=counts[part])) for part in parts]
     return Series(np.array(steps), np.array(values))
 

@@ -3,6 +3,7 @@
 The demo's report is opened too; its numbers are made up (`tests/demo/made_up.json`).
 """
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 
 from bertsmith.demo.page import render
 from bertsmith.demo.result import DemoResult
+from bertsmith.history import History
 from bertsmith.inspection import AttentionMap, page
 from bertsmith.inspection.attention_page import attention_page, attention_picture
 from bertsmith.inspection.charts import Curve, loss_curves
 from bertsmith.inspection.markup import visible
+from bertsmith.inspection.run_page import RunStory
+from bertsmith.inspection.run_page import render as render_run
 
 pytestmark = pytest.mark.slow
 
@@ -174,6 +178,52 @@ def test_the_report_opens(show: Any) -> None:
     assert browser.evaluate("document.querySelectorAll('svg.chart').length") == 6
     assert browser.evaluate("document.querySelectorAll('.attention path').length") > 20
     assert quiet(browser)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_of_a_run_opens(show: Any, tmp_path: Path, width: int) -> None:
+    """With everything a run can log, guesses and events too; hostile ones."""
+    stage = {"steps": 90, "objectives": [{"kind": "masked_lm"}], "masking": {"rate": 0.15}}
+    (tmp_path / "run.json").write_text(
+        json.dumps({"recipe": {"name": ATTACKS[0], "stages": [stage]}}), encoding="utf-8"
+    )
+    samples = [
+        {"text": f"{attack} [MASK]", "position": i, "answer": attack, "guesses": [[attack, 0.5]] * 3}
+        for i, attack in enumerate(ATTACKS)
+    ]
+    with (tmp_path / "log.jsonl").open("w", encoding="utf-8") as log:
+        for step in range(1, 91):
+            measures = {"masked_lm": {"loss": 9 - step / 20, "accuracy": step / 200, "count": 37}}
+            line = {
+                "step": step,
+                "stage": 0,
+                "train": measures,
+                "learning_rate": 1e-4,
+                "gradient_norm": 2.0,
+                "tokens": 70,
+            }
+            line |= {"seconds": 0.1, "lengths": {"edges": [0, 4, 8], "counts": [1, 3]}}
+            log.write(json.dumps(line) + "\n")
+            if step % 15 == 0:
+                log.write(json.dumps({"step": step, "heldout": measures}) + "\n")
+                log.write(json.dumps({"step": step, "samples": samples}) + "\n")
+                log.write(json.dumps({"step": step, "event": "skipped", "message": ATTACKS[1]}) + "\n")
+    names: tuple[str, ...] = ("check", "severity", "seen", "why", "advice")
+    findings = [dict.fromkeys(names, attack) for attack in ATTACKS]
+    masks = [("chosen tokens hidden by [MASK]", 0.79, 0.8, 0.02)]
+    references = {"uniform": 9.0, "unigram": 6.5}
+    text = render_run(RunStory(history=History.load(tmp_path), references=references, findings=findings, masks=masks))
+    call = show(text).call
+    call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    try:
+        browser = show(text)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate("document.querySelectorAll('svg.chart').length") == 2 * 6
+        assert browser.evaluate("document.querySelectorAll('table.guesses tbody tr').length") == len(ATTACKS)
+        assert browser.evaluate("document.querySelectorAll('img, iframe, b, script').length") == 0
+        assert quiet(browser)
+    finally:
+        call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_the_policy_stops_a_script_that_got_in(show: Any) -> None:

@@ -161,10 +161,3 @@ def test_the_picture_begins_with_a_head_of_the_result(result: DemoResult) -> Non
     layer, head = result.attention.most_telling()
     assert f'"start":[{layer},{head}]' in render(result)
     assert np.isclose(result.attention.weights.sum(-1), 1, atol=0.05).all()
-
-
-def test_times_and_counts_in_words() -> None:
-    assert wording.duration(42.4) == "42 seconds"
-    assert wording.duration(372) == "6.2 minutes"
-    assert wording.amount(5_310_000) == "5.31 million"
-    assert wording.amount(512_000) == "512,000"

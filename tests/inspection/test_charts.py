@@ -9,7 +9,7 @@ import pytest
 
 from bertsmith.errors import DataError, MissingExtra
 from bertsmith.inspection import charts
-from bertsmith.inspection.charts import NARROW, WIDE, Bar, Curve, Reference, bars, loss_curves
+from bertsmith.inspection.charts import NARROW, WIDE, Bar, Curve, Reference, bars, histogram, loss_curves
 from bertsmith.inspection.palette import PALETTE, light, style
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -91,6 +91,29 @@ def test_text_can_be_read(role: str, theme: str) -> None:
     back, front = (luminance(getattr(PALETTE[name], theme)) for name in ("paper", role))
     contrast = (max(back, front) + 0.05) / (min(back, front) + 0.05)
     assert contrast >= 4.4  # WCAG AA asks for 4.5, for large text 3
+
+
+def test_values_are_written_in_their_form_and_the_drawing_reaches_its_floor() -> None:
+    svg = loss_curves([Curve("right", [1, 2], [0.5, 0.75])], title="", form=".0%", floor=0.0)
+    assert {"right 75%", "0%", "60%"} <= set(texts(svg)) and "loss (nats)" not in texts(svg)
+    assert "right 7.5e-01" in texts(loss_curves([Curve("right", [1, 2], [0.5, 0.75])], form=".1e"))
+
+
+def test_dots_stand_at_values_that_were_measured_one_by_one() -> None:
+    few, many = (loss_curves([Curve("x", range(n), [1.0] * n)]).count("mark-symbol") for n in (100, 101))
+    assert few and not many
+
+
+def test_a_histogram_shows_shares() -> None:
+    svg = histogram([0, 4, 8, 16], [1, 3, 0], title="tokens")
+    assert {"tokens", "0%"} <= set(texts(svg))
+    heights = [
+        float(height) for height in re.findall(r'd="M[-\d.]+,[-\d.]+h[-\d.]+v([\d.]+)[^"]*" fill="#0072b2"', svg)
+    ]
+    assert sorted(heights)[-1] == pytest.approx(3 * sorted(heights)[-2])
+    for edges, counts in (([0, 1], [0]), ([0, 1], [1, 2])):
+        with pytest.raises(DataError, match="one edge more"):
+            histogram(edges, counts, title="x")
 
 
 def test_nothing_to_draw() -> None:

@@ -56,6 +56,12 @@ def recipe(small_recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
+def short(recipe: Recipe) -> Recipe:
+    """For a run that is wrong from its beginning."""
+    return override(recipe, ["stages.0.steps=40"])
+
+
+@pytest.fixture(scope="module")
 def sound(recipe: Recipe, shard_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(recipe, shard_folder, tmp_path_factory.mktemp("sound") / "run")
 
@@ -126,6 +132,32 @@ def test_shards_that_are_none(sound: Path, tmp_path: Path) -> None:
         examine(sound, tmp_path)
 
 
+def test_shards_of_another_run(run: Path, shard_folder: Path) -> None:
+    record(run, data="0123")
+    with pytest.raises(CheckpointError, match=r"not the shards that .* was trained on, whose SHA-256 is 0123"):
+        examine(run, shard_folder)
+
+
+@pytest.mark.parametrize(
+    ("statistics", "found"),
+    [
+        ({"leaks": {"heldout_documents": 40, "copies": 1, "nearly_copies": 1, "half_or_more": 1}}, ("leak", "wrong")),
+        ({"leaks": {"heldout_documents": 400, "copies": 1, "nearly_copies": 0, "half_or_more": 2}}, ("leak", "odd")),
+        ({"leaks": {"heldout_documents": 40, "copies": 3, "training_documents_left_out": 3}}, None),
+        ({"leaks": None, "unknown_rate": 0.031}, ("unknown", "odd")),
+    ],
+)
+def test_what_the_shards_know(
+    run: Path, shard_folder: Path, tmp_path: Path, statistics: dict[str, Any], found: tuple[str, str] | None
+) -> None:
+    """Found without being told where, if the shards still are where they were."""
+    shards = Path(shutil.copytree(shard_folder, tmp_path / "shards"))
+    manifest = json.loads((shards / "manifest.json").read_text(encoding="utf-8"))
+    (shards / "manifest.json").write_text(json.dumps(manifest | {"statistics": statistics}), encoding="utf-8")
+    record(run, data_path=str(shards))
+    assert [(one.check, one.severity) for one in examine(run)] == ([found] if found else [])
+
+
 # Real runs that were made wrong
 
 
@@ -135,33 +167,33 @@ def test_stopped_on_the_way(recipe: Recipe, shard_folder: Path, tmp_path: Path) 
     assert "--resume" in found.advice
 
 
-def test_a_run_that_learned_nothing(recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
-    slow = override(recipe, ["stages.0.schedule.peak=1e-7", "stages.0.steps=20", "stages.0.schedule.warmup_steps=2"])
+def test_a_run_that_learned_nothing(short: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    slow = override(short, ["stages.0.schedule.peak=1e-7", "stages.0.steps=20", "stages.0.schedule.warmup_steps=2"])
     only(train(slow, shard_folder, tmp_path / "run"), "unigram", "wrong", "a blind guess among all tokens costs 5.01")
 
 
-def test_warm_up_longer_than_the_run(recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
-    endless = override(recipe, ["stages.0.schedule.warmup_steps=500"])
-    only(train(endless, shard_folder, tmp_path / "run"), "schedule", "wrong", "warms up for 500 of its 160 steps")
+def test_warm_up_longer_than_the_run(short: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    endless = override(short, ["stages.0.schedule.warmup_steps=500"])
+    only(train(endless, shard_folder, tmp_path / "run"), "schedule", "wrong", "warms up for 500 of its 40 steps")
 
 
-def test_a_learning_rate_that_stays_high(recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
-    high = override(recipe, ["stages.0.schedule.final=0.009"])
+def test_a_learning_rate_that_stays_high(short: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    high = override(short, ["stages.0.schedule.final=0.009"])
     only(train(high, shard_folder, tmp_path / "run"), "schedule", "odd", "ends at 0.009, 90% of its highest")
 
 
-def test_without_heldout_text(recipe: Recipe, shard_folder: Path, corpus: Path, tmp_path: Path) -> None:
+def test_without_heldout_text(short: Recipe, shard_folder: Path, corpus: Path, tmp_path: Path) -> None:
     prepare(corpus, Tokenizer.load(shard_folder / "tokenizer"), tmp_path / "shards", heldout=0)
-    only(train(recipe, tmp_path / "shards", tmp_path / "run"), "heldout", "odd", "no held-out figure")
+    only(train(short, tmp_path / "shards", tmp_path / "run"), "heldout", "odd", "no held-out figure")
 
 
-def test_a_text_that_was_read_too_often(recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+def test_a_text_that_was_read_too_often(short: Recipe, shard_folder: Path, tmp_path: Path) -> None:
     tiny = tmp_path / "tiny.txt"
     tiny.write_text(
         "the mill stands by the river .\nit grinds corn .\n\nbread is baked .\nit smells .\n", encoding="utf-8"
     )
     prepare(tiny, Tokenizer.load(shard_folder / "tokenizer"), tmp_path / "shards", heldout=0)
-    found = examine(train(recipe, tmp_path / "shards", tmp_path / "run"))
+    found = examine(train(short, tmp_path / "shards", tmp_path / "run"))
     (epochs,) = [one for one in found if one.check == "epochs"]
     assert "times" in epochs.seen
 
@@ -367,10 +399,10 @@ def test_next_sentence_learned(run: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "factor", "says"),
     [
-        ("chosen", 1.6, "of tokens are chosen, where the recipe asks for 15.00%"),
-        ("masked", 0.95, "of the chosen become [MASK], where the recipe asks for 80.00%"),
-        ("random", 1.5, "of the chosen become a random token"),
-        ("kept", 0.5, "of the chosen stay as they are"),
+        ("chosen", 1.6, "tokens chosen for prediction: 2"),
+        ("masked", 0.95, "chosen tokens hidden by [MASK]: 7"),
+        ("random", 1.5, "chosen tokens replaced by a random one"),
+        ("kept", 0.5, "chosen tokens left as they are"),
     ],
 )
 def test_masks_that_are_off(run: Path, key: str, factor: float, says: str) -> None:
@@ -401,7 +433,7 @@ def test_too_few_random_pairs(run: Path) -> None:
     paired(run, lambda step: 0.5 + 0.4 * step / STEPS)
     edit(run, lambda line: line | {"masking": line["masking"] | {"random_next": 0.2}} if "masking" in line else line)
     found = examine(run)
-    assert found[0].check == "masking" and "20.00% of second sentences are random" in found[0].seen
+    assert found[0].check == "masking" and "second sentences that are random: 20.00%" in found[0].seen
 
 
 def seconds(run: Path, factor: Callable[[int], float]) -> None:
@@ -447,7 +479,7 @@ def test_what_is_no_drop_of_speed(run: Path, name: str) -> None:
 
 def test_leaps_of_the_loss(run: Path) -> None:
     losses(run, lambda step, loss: 6.5 if step in (90, 91, 92) else loss)
-    only(run, "spikes", "odd", "leapt up 1 time: at 90; the highest to 6.50 from")
+    only(run, "spikes", "odd", "leapt up 1 time: at step 90; the highest to 6.50 from")
 
 
 def test_a_loss_that_went_up_and_stayed(run: Path) -> None:
@@ -493,8 +525,7 @@ def test_nothing_is_seen_in_noise() -> None:
         loss = 4 + 4 * np.exp(-steps / 40) + 0.15 * noise
         assert symptoms.spikes(loss) == []
         assert symptoms.slow_stretch(1000 * np.exp(0.2 * noise)) is None
-        rise = symptoms.rise_at_end(loss)
-        assert rise is None or rise[2] - rise[1] < 0.3
+        assert symptoms.rise_at_end(loss) is None
 
 
 def test_gaps_and_repeats() -> None:

@@ -18,6 +18,7 @@ VERBS = (
     "predict",
     "evaluate",
     "doctor",
+    "report",
     "fill",
     "embed",
     "recipes",

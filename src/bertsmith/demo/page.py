@@ -8,12 +8,14 @@ from statistics import fmean
 
 from bertsmith.demo import wording
 from bertsmith.demo.result import Comparison, DemoResult, Fill, Neighbourhood
+from bertsmith.history import series
 from bertsmith.inspection import Neighbour
 from bertsmith.inspection import page as pages
 from bertsmith.inspection.attention_page import HOW_TO_READ, attention_picture
-from bertsmith.inspection.charts import NARROW, WIDE, Bar, Curve, Reference, bars, loss_curves
+from bertsmith.inspection.charts import Bar, Curve, Reference, bars, loss_curves
 from bertsmith.inspection.markup import Html, element, join
 from bertsmith.inspection.page import Section, section
+from bertsmith.inspection.wording import amount, duration, percent
 
 
 def render(result: DemoResult) -> str:
@@ -30,7 +32,7 @@ def render(result: DemoResult) -> str:
         sections.append(_neighbourhoods(result.neighbourhoods))
     sections += [_attention(result), _next_steps(result), _time(result)]
     return pages.page(
-        f"From raw text to a BERT in {wording.duration(result.total_seconds)}",
+        f"From raw text to a BERT in {duration(result.total_seconds)}",
         lead=_lead(result),
         sections=sections,
         footer=_footer(result),
@@ -40,8 +42,8 @@ def render(result: DemoResult) -> str:
 def _lead(result: DemoResult) -> Html:
     model, corpus, comparison = result.model, result.corpus, result.comparison
     read = (
-        f"A new {model.name} with {wording.amount(model.parameters)} weights read {corpus.documents:,} documents "
-        f"({wording.amount(corpus.words)} words) and learned to fill in hidden words. "
+        f"A new {model.name} with {amount(model.parameters)} weights read {corpus.documents:,} documents "
+        f"({amount(corpus.words)} words) and learned to fill in hidden words. "
     )
     learned = f"Then it learned a task from {comparison.train_size:,} labelled sentences ({comparison.task}). "
     return join(read, learned, element("strong", wording.lift(comparison)))
@@ -53,22 +55,22 @@ def _key_numbers(result: DemoResult) -> Html:
     return pages.key_numbers(
         [
             (
-                wording.percent(fmean(comparison.pretrained)),
+                percent(fmean(comparison.pretrained)),
                 "accuracy after fine-tuning",
-                f"{wording.percent(fmean(comparison.not_pretrained))} without pretraining",
+                f"{percent(fmean(comparison.not_pretrained))} without pretraining",
             ),
             (
-                wording.percent(heldout.masked_lm_accuracy),
+                percent(heldout.masked_lm_accuracy),
                 "of hidden tokens guessed right",
                 f"in text it never read, out of {vocabulary.size:,} tokens",
             ),
             (
-                wording.percent(heldout.next_sentence_accuracy),
+                percent(heldout.next_sentence_accuracy),
                 "of next sentences told from random ones",
                 f"a coin gets {references.next_sentence_accuracy:.0%}",
             ),
             (
-                wording.amount(model.parameters),
+                amount(model.parameters),
                 "weights",
                 f"{model.num_hidden_layers} layers of {model.hidden_size}, {model.num_attention_heads} heads each",
             ),
@@ -80,7 +82,7 @@ def _key_numbers(result: DemoResult) -> Html:
             (
                 f"{result.tokens_per_second:,.0f}",
                 "tokens read a second",
-                f"{wording.duration(result.total_seconds)} for everything on this page",
+                f"{duration(result.total_seconds)} for everything on this page",
             ),
         ]
     )
@@ -118,23 +120,15 @@ def _curves(
     result: DemoResult, objective: str, references: tuple[Reference, ...], height: int, caption: str
 ) -> list[Html]:
     """The curves of one objective as a figure, or nothing where the run did not log it."""
-    train, heldout = (_losses(result, split, objective) for split in ("train", "heldout"))
+    train, heldout = (series(result.log, split, objective, "loss") for split in ("train", "heldout"))
     found = [
-        Curve("training", *train, "grey", sketchy=True),
-        Curve("held-out", *heldout, "blue"),
+        Curve("training", train.steps, train.values, "grey", sketchy=True),
+        Curve("held-out", heldout.steps, heldout.values, "blue"),
     ]
-    if not any(curve.values for curve in found):
+    if not any(len(curve.values) for curve in found):
         return []
-    wide, narrow = (loss_curves(found, references, width=width, height=height) for width in (WIDE, NARROW))
     label = f"Loss of {objective} by training step, on training and held-out text, with reference lines"
-    return [pages.figure(pages.chart(label, wide, narrow), caption)]
-
-
-def _losses(result: DemoResult, split: str, objective: str) -> tuple[list[float], list[float]]:
-    """Steps and losses that the run logged."""
-    measures = [(record["step"], record.get(split, {}).get(objective, {}).get("loss")) for record in result.log]
-    known = [(step, loss) for step, loss in measures if loss is not None]
-    return [step for step, _ in known], [loss for _, loss in known]
+    return [pages.drawing(lambda width: loss_curves(found, references, width=width, height=height), label, caption)]
 
 
 def _worth(comparison: Comparison) -> Section:
@@ -144,7 +138,6 @@ def _worth(comparison: Comparison) -> Section:
         Bar("TF-IDF + logistic regression", (comparison.tfidf,)),
         Bar("always the most frequent label", (comparison.majority,)),
     ]
-    wide, narrow = (bars(rows, width=width) for width in (WIDE, NARROW))
     runs = len(comparison.pretrained)
     seeds = f"Each dot is one of {runs} runs with different seeds, each bar their mean. " if runs > 1 else ""
     clear = "Each pretrained run beat each run without pretraining. " if comparison.lift_is_clear and runs > 1 else ""
@@ -154,12 +147,12 @@ def _worth(comparison: Comparison) -> Section:
     )
     numbers = pages.table(
         ["", "mean", "lowest", "highest"],
-        [[row.name, *map(wording.percent, (fmean(row.scores), min(row.scores), max(row.scores)))] for row in rows],
+        [[row.name, *map(percent, (fmean(row.scores), min(row.scores), max(row.scores)))] for row in rows],
     )
     return section(
         "Was pretraining worth it?",
         pages.paragraph(f"{wording.lift(comparison)} {wording.against_tfidf(comparison)}"),
-        pages.figure(pages.chart("Accuracy of four methods on the test sentences", wide, narrow), caption),
+        pages.drawing(lambda width: bars(rows, width=width), "Accuracy of four methods on the test sentences", caption),
         pages.details("The numbers", numbers),
     )
 
@@ -201,7 +194,7 @@ def _neighbourhood(neighbourhood: Neighbourhood) -> Html:
 
 
 def _neighbour(neighbour: Neighbour) -> Html:
-    text, span = _excerpt(neighbour.sentence, neighbour.position)
+    text, span = pages.excerpt(neighbour.sentence, neighbour.position)
     return element(
         "li",
         element("strong", neighbour.word),
@@ -214,17 +207,6 @@ def _marked(word: str, sentence: str) -> Html:
     """`sentence` with the first `word` in it marked."""
     found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, re.IGNORECASE)
     return pages.highlighted(sentence, found.span() if found else (0, 0))
-
-
-def _excerpt(sentence: str, span: tuple[int, int], around: int = 60) -> tuple[str, tuple[int, int]]:
-    """What stands around `span`, cut at blanks, and where it is in there."""
-    start, end = span
-    first = 0 if start <= around else sentence.find(" ", start - around, start) + 1 or start
-    last = sentence.rfind(" ", end, end + around) if len(sentence) > end + around else len(sentence)
-    last = last if last >= end else end
-    before, after = "… " if first else "", " …" if last < len(sentence) else ""
-    shift = len(before) - first
-    return f"{before}{sentence[first:last]}{after}", (start + shift, end + shift)
 
 
 def _attention(result: DemoResult) -> Section:

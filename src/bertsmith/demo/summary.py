@@ -5,13 +5,14 @@ from statistics import fmean
 
 from bertsmith.demo import wording
 from bertsmith.demo.result import DemoResult
+from bertsmith.inspection.wording import duration
 
 
 def lines(result: DemoResult) -> Iterator[str]:
     """What was done, what it brought, and where to look."""
     heldout, references, comparison = result.heldout, result.references, result.comparison
     yield ""
-    yield f"From raw text to a BERT in {wording.duration(result.total_seconds)}."
+    yield f"From raw text to a BERT in {duration(result.total_seconds)}."
     yield ""
     yield f"masked LM       loss {heldout.masked_lm_loss:.3f}, accuracy {heldout.masked_lm_accuracy:.1%} on held-out text"
     yield f"                (unigram {references.unigram:.3f}, blind guess ln V = {references.ln_v:.3f})"

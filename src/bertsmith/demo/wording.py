@@ -4,28 +4,7 @@ import math
 from statistics import fmean
 
 from bertsmith.demo.result import Comparison, DemoResult
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.1f} minutes"
-
-
-def percent(share: float) -> str:
-    """A share between 0 and 1 with one decimal."""
-    return f"{share:.1%}"
-
-
-def points(difference: float) -> str:
-    """A difference of two shares."""
-    return f"{100 * abs(difference):.1f} points"
-
-
-def amount(number: int) -> str:
-    """A count in three digits or so."""
-    if number >= 1_000_000:
-        return f"{number / 1e6:.3g} million"
-    return f"{number:,}"
+from bertsmith.inspection.wording import percent, points
 
 
 def lift(comparison: Comparison) -> str:

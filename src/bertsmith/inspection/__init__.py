@@ -8,6 +8,8 @@
     markup.py            HTML that is escaped unless it is known to be markup
     page.py              one HTML file from sections, tables and figures
     attention_page.py    attention weights as an interactive picture
+    run_page.py          the report of a run, finished or not
+    wording.py           numbers as a person says them
 
 Nothing here changes a weight.
 """

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from bertsmith.errors import DataError, MissingExtra
 from bertsmith.inspection.markup import visible
 from bertsmith.inspection.palette import Role, light
@@ -20,6 +22,7 @@ WIDE = 700
 NARROW = 350
 """Pixels of a chart that fills a phone."""
 
+_DOTS = 100  # values of a line up to which each has a dot
 _LINE = 16  # pixels from one label's baseline to the next
 # Pixels around the drawing, for the widest font that may stand in for ours.
 _AROUND_CURVES = {"left": 52, "right": 124, "top": 10, "bottom": 46}
@@ -28,11 +31,14 @@ _AROUND_BARS = {"left": 2, "right": 74, "top": 0, "bottom": 4}
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: `values` over `steps`. A `sketchy` one is drawn thin and pale, a plain one bold with a dot at each value."""
+    """One line: `values` over `steps`. A `sketchy` one is drawn thin and pale, a plain one bold.
+
+    A bold line of up to 100 values has a dot at each: they were measured there, and the line only joins them.
+    """
 
     name: str
-    steps: Sequence[float]
-    values: Sequence[float]
+    steps: Sequence[float] | np.ndarray
+    values: Sequence[float] | np.ndarray
     color: Role = "blue"
     sketchy: bool = False
 
@@ -69,10 +75,14 @@ def loss_curves(
     references: Sequence[Reference] = (),
     *,
     title: str = "loss (nats)",
+    form: str = ".2f",
+    floor: float | None = None,
     width: int = WIDE,
     height: int = 280,
 ) -> str:
     """Curves over training steps against reference lines, each labelled at its right end, with its last value if bold.
+
+    `form` is how values are written, as in Python, `floor` a value down to which the drawing reaches at least.
 
     Raises:
         DataError: there is no curve with a value.
@@ -83,23 +93,52 @@ def loss_curves(
     if not curves:
         raise DataError("There is nothing to draw: no curve has a value.")
     inner = width - _AROUND_CURVES["left"] - _AROUND_CURVES["right"]
-    levels = [value for curve in curves for value in curve.values] + [reference.value for reference in references]
+    levels = [float(value) for curve in curves for value in curve.values] + [
+        reference.value for reference in references
+    ]
+    levels += [] if floor is None else [floor]
     room = (max(levels) - min(levels) or 1.0) * 0.06
-    low, high = min(levels) - room, max(levels) + room
-    last = max(step for curve in curves for step in curve.steps)
+    low, high = min(levels) - room * (min(levels) != floor), max(levels) + room
+    last = float(max(step for curve in curves for step in curve.steps))
     x = alt.X("step:Q", title="training step", scale=alt.Scale(domain=[0, last], nice=False)).axis(
         grid=False, tickCount=max(2, inner // 90), format=",d"
     )
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(domain=[low, high], nice=False, zero=False)).axis(tickCount=5)
+    y = alt.Y("value:Q", title=title or None, scale=alt.Scale(domain=[low, high], nice=False, zero=False)).axis(
+        tickCount=5, format=form if form.endswith("%") else alt.Undefined
+    )
     layers = [_rule(alt, reference).encode(y=y) for reference in references]
     for curve in curves:
         layers += [mark.encode(x=x, y=y) for mark in _line(alt, curve)]
-    labels: list[tuple[str, float, Role]] = [(f"{r.name} {r.value:.2f}", r.value, "muted") for r in references]
+    labels: list[tuple[str, float, Role]] = [(f"{r.name} {r.value:{form}}", r.value, "muted") for r in references]
     for curve in curves:
         end = curve.values[-1]
-        labels.append((curve.name, end, "muted") if curve.sketchy else (f"{curve.name} {end:.2f}", end, curve.color))
+        labels.append((curve.name, end, "muted") if curve.sketchy else (f"{curve.name} {end:{form}}", end, curve.color))
     layers += [mark.encode(y=y) for mark in _labels(alt, labels, inner, height, (low, high))]
     return _svg(alt.layer(*layers).properties(width=inner, height=height), _AROUND_CURVES)
+
+
+def histogram(
+    edges: Sequence[float], counts: Sequence[float], *, title: str, width: int = WIDE, height: int = 150
+) -> str:
+    """How often values lie between neighbouring `edges` (one more than `counts`), as shares of all.
+
+    Raises:
+        DataError: there is nothing to count.
+        MissingExtra: Altair or vl-convert is not installed.
+    """
+    alt = _altair()
+    if len(edges) != len(counts) + 1 or not sum(counts) > 0:
+        raise DataError("There is nothing to draw: a histogram needs counts, and one edge more than those.")
+    inner = width - _AROUND_CURVES["left"] - _AROUND_BARS["right"]
+    bins = zip(edges[:-1], edges[1:], counts, strict=True)
+    data = alt.Data(values=[{"from": float(a), "to": float(b), "share": float(n) / sum(counts)} for a, b, n in bins])
+    x = alt.X("from:Q", title=title, scale=alt.Scale(domain=[edges[0], edges[-1]], nice=False)).axis(
+        grid=False, tickCount=max(2, inner // 90)
+    )
+    y = alt.Y("share:Q", title=None).axis(tickCount=3, format=".0%")
+    mark = alt.Chart(data).mark_rect(color=light("blue"), stroke=light("paper"), strokeWidth=1, opacity=1)
+    drawn = mark.encode(x=x, x2="to:Q", y=y, y2=alt.datum(0)).properties(width=inner, height=height)
+    return _svg(alt.layer(drawn), _AROUND_CURVES | {"right": _AROUND_BARS["right"]})
 
 
 def bars(rows: Sequence[Bar], *, width: int = WIDE) -> str:
@@ -126,11 +165,11 @@ def _line(alt: Any, curve: Curve) -> list[Any]:
     data = alt.Data(values=[{"step": float(step), "value": float(value)} for step, value in points])
     color = light(curve.color)
     if curve.sketchy:
-        return [alt.Chart(data).mark_line(color=color, strokeWidth=1.2, opacity=0.55, strokeJoin="round")]
-    return [
-        alt.Chart(data).mark_line(color=color, strokeWidth=2.4, strokeJoin="round", strokeCap="round"),
-        alt.Chart(data).mark_point(color=color, fill=color, filled=True, size=34, opacity=1),
-    ]
+        return [alt.Chart(data).mark_line(color=color, strokeWidth=1.3, opacity=0.75, strokeJoin="round")]
+    marks = [alt.Chart(data).mark_line(color=color, strokeWidth=2.4, strokeJoin="round", strokeCap="round")]
+    if len(curve.values) <= _DOTS:
+        marks.append(alt.Chart(data).mark_point(color=color, fill=color, filled=True, size=34, opacity=1))
+    return marks
 
 
 def _rule(alt: Any, reference: Reference) -> Any:

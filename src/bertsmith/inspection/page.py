@@ -11,13 +11,14 @@ to try. The only scripts that run are those whose hash that policy names, so tex
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
 from bertsmith.inspection import palette
+from bertsmith.inspection.charts import NARROW, WIDE
 from bertsmith.inspection.markup import Html, element, join, safe
 
 
@@ -109,6 +110,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
     return element("div", inner, class_="scroll")
 
 
+def facts(pairs: Iterable[tuple[str, str]]) -> Html:
+    """Names and what stands behind them, one a line."""
+    rows = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in pairs]
+    return element("div", element("table", element("tbody", *rows), class_="facts"), class_="scroll")
+
+
 def details(summary: str, *contents: str) -> Html:
     """What is shown on demand."""
     return element("details", element("summary", summary), *contents)
@@ -124,6 +131,11 @@ def chart(label: str, wide: str, narrow: str | None = None) -> Html:
     if narrow is None:
         return _inline(wide, label, "chart")
     return join(_inline(wide, label, "chart wide"), _inline(narrow, label, "chart narrow"))
+
+
+def drawing(draw: Callable[[int], str], label: str, caption: str | Html) -> Html:
+    """A chart with its caption, drawn twice: `draw` gives it for a width in pixels, a page's and a phone's."""
+    return figure(chart(label, draw(WIDE), draw(NARROW)), caption)
 
 
 def bar_list(rows: Iterable[tuple[str, float]]) -> Html:
@@ -154,6 +166,17 @@ def highlighted(text: str, span: tuple[int, int]) -> Html:
     """`text` with the characters from `span[0]` up to `span[1]` marked."""
     start, end = span
     return join(text[:start], element("mark", text[start:end]), text[end:])
+
+
+def excerpt(sentence: str, span: tuple[int, int], around: int = 60) -> tuple[str, tuple[int, int]]:
+    """What stands around `span`, cut at blanks, and where it is in there."""
+    start, end = span
+    first = 0 if start <= around else sentence.find(" ", start - around, start) + 1 or start
+    last = sentence.rfind(" ", end, end + around) if len(sentence) > end + around else len(sentence)
+    last = last if last >= end else end
+    before, after = "… " if first else "", " …" if last < len(sentence) else ""
+    shift = len(before) - first
+    return f"{before}{sentence[first:last]}{after}", (start + shift, end + shift)
 
 
 @cache

@@ -72,7 +72,7 @@ class EventFiles:
             self._writer.add_scalar(tag, value, step, walltime=clock)
         if "event" in line:
             self._writer.add_text("events", f"{line['event']}: {line.get('message', '')}", step, walltime=clock)
-        for number, sample in enumerate(line.get("samples") or ()):
+        for number, sample in enumerate(line.get("samples") or []):
             guesses = ", ".join(f"{token} {probability:.2f}" for token, probability in sample["guesses"])
             text = f"{sample['text']}\n\nanswer: {sample['answer']}; guesses: {guesses}"
             self._writer.add_text(f"samples/{number}", text, step, walltime=clock)

@@ -9,13 +9,11 @@ explain are no finding: medians over windows, sampling errors, and limits that s
 
 from pathlib import Path
 
-from bertsmith.data import read_manifest
-from bertsmith.history import History
 from bertsmith.train.doctor import course, files, learning
 from bertsmith.train.doctor.course import MaskFigure, mask_figures
 from bertsmith.train.doctor.finding import SEVERITIES, Case, Check, Finding, Severity
 
-__all__ = ["CHECKS", "SEVERITIES", "Case", "Finding", "MaskFigure", "Severity", "examine", "mask_figures"]
+__all__ = ["CHECKS", "SEVERITIES", "Case", "Finding", "MaskFigure", "Severity", "diagnose", "examine", "mask_figures"]
 
 
 CHECKS: tuple[Check, ...] = (
@@ -25,7 +23,7 @@ CHECKS: tuple[Check, ...] = (
     learning.language_is_learned,
     learning.next_sentences_are_learned,
     learning.splits_agree,
-    learning.no_leak_in_shards,
+    learning.shards_are_sound,
     course.masks_are_as_asked,
     course.loss_is_smooth,
     course.gradients_are_sound,
@@ -44,13 +42,17 @@ CHECKS: tuple[Check, ...] = (
 def examine(run: str | Path, data: str | Path | None = None) -> list[Finding]:
     """What is wrong with a run or odd, the worst first; nothing where all is well.
 
-    `data` is the folder of shards that the run was trained on, for what only their manifest knows.
+    `data` is the folder of shards that the run was trained on, for what only their manifest knows;
+    where it is not given, the place that run.json names is tried.
 
     Raises:
         DataError: there is no run in that folder.
-        CheckpointError: `data` is not a folder of shards.
+        CheckpointError: `data` is not a folder of shards, or not what the run was trained on.
     """
-    history = History.load(run)
-    case = Case(history, None if data is None else read_manifest(Path(data)))
+    return diagnose(Case.of(run, data))
+
+
+def diagnose(case: Case) -> list[Finding]:
+    """`examine` for a case that has been read."""
     found = [finding for check in CHECKS for finding in check(case)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -52,7 +52,7 @@ def masks_are_as_asked(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "masking",
                 "wrong",
-                f"Stage {row.stage}: {row.found:.2%} {row.what}, where the recipe asks for {row.asked:.2%}; chance and "
+                f"Stage {row.stage}, {row.what}: {row.found:.2%}, where the recipe asks for {row.asked:.2%}; chance and "
                 f"rounding explain {row.tolerance:.2%}.",
                 "The run trains on something else than its recipe says, so its figures do not compare with others'.",
                 "See the masking policy or the pairing of that stage; with few documents random pairs can be scarce.",
@@ -87,7 +87,9 @@ def mask_figures(history: History) -> list[MaskFigure]:
             found = float((random_next * pairs).sum() / pairs.sum())
             # A document's last piece has nothing to follow it and gets a random one, whatever was drawn: hence 5 %.
             rows.append(
-                MaskFigure(number, "of second sentences are random", found, wanted, 0.05 + _error(wanted, pairs.sum()))
+                MaskFigure(
+                    number, "second sentences that are random", found, wanted, 0.05 + _error(wanted, pairs.sum())
+                )
             )
     return rows
 
@@ -106,7 +108,7 @@ def _masked(history: History, number: int, stage: dict[str, Any], tokens: Series
     rows = [
         MaskFigure(
             number,
-            "of tokens are chosen",
+            "tokens chosen for prediction",
             predicted / total,
             float((asked * weights).sum() / total),
             rounding + _error(masking["rate"], total),
@@ -115,9 +117,9 @@ def _masked(history: History, number: int, stage: dict[str, Any], tokens: Series
     mask, random = masking.get("mask_rate"), masking.get("random_rate")
     if isinstance(mask, float) and isinstance(random, float) and predicted:
         for key, wanted, what in (
-            ("masked", mask, "of the chosen become [MASK]"),
-            ("random", random, "of the chosen become a random token"),
-            ("kept", 1 - mask - random, "of the chosen stay as they are"),
+            ("masked", mask, "chosen tokens hidden by [MASK]"),
+            ("random", random, "chosen tokens replaced by a random one"),
+            ("kept", 1 - mask - random, "chosen tokens left as they are"),
         ):
             values = history.series("masking", key, stage=number).values
             found = float((values * chosen.values * weights).sum() / predicted)
@@ -173,7 +175,7 @@ def loss_is_smooth(case: Case) -> Iterator[Finding]:
                 yield Finding(
                     "spikes",
                     "odd",
-                    f"The training loss of {spoken(name)} leapt up {count(len(leaps), 'time')}: at "
+                    f"The training loss of {spoken(name)} leapt up {count(len(leaps), 'time')}: at step "
                     f"{some([int(series.steps[index]) for index in leaps])}; the highest to {series.values[highest]:.2f} "
                     f"from {usual:.2f}.",
                     "Each leap undoes some of the training, and one of them may not come back.",

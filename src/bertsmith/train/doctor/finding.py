@@ -5,8 +5,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
+from bertsmith.data import read_manifest
+from bertsmith.errors import CheckpointError
+from bertsmith.folders import INTEGRITY, sha256_of
 from bertsmith.history import History
 
 Severity = Literal["wrong", "odd", "note"]
@@ -38,6 +42,25 @@ class Case:
 
     history: History
     manifest: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, run: str | Path, data: str | Path | None = None) -> Self:
+        """Read a run folder, and the manifest of its shards: in `data`, or where run.json says they were (`data_path`).
+
+        Raises:
+            DataError: there is no run in that folder.
+            CheckpointError: `data` is not a folder of shards, or not what the run was trained on.
+        """
+        history = History.load(run)
+        known = history.record.get("data")
+        place = Path(data if data is not None else history.record.get("data_path") or "")
+        same = (place / INTEGRITY).is_file() and sha256_of(place / INTEGRITY) == known
+        if data is None:
+            return cls(history, read_manifest(place) if same else None)
+        manifest = read_manifest(place)
+        if not same:
+            raise CheckpointError(f"{data}: not the shards that {run} was trained on, whose SHA-256 is {known}.")
+        return cls(history, manifest)
 
     @cached_property
     def references(self) -> dict[str, float]:

@@ -117,17 +117,27 @@ def _allowance(history: History) -> float:
     return 0.5 + 3 * max(0.0, rate - 0.15)
 
 
-def no_leak_in_shards(case: Case) -> Iterator[Finding]:
-    """What the shards' manifest says of text that stands on both sides."""
-    leak = (case.manifest or {}).get("leak") or {}
-    documents = leak.get("documents", 0)
-    if documents:
+def shards_are_sound(case: Case) -> Iterator[Finding]:
+    """What the shards' manifest says of text that stands on both sides, and of words that cannot be spelled."""
+    statistics = (case.manifest or {}).get("statistics") or {}
+    leaks = statistics.get("leaks") or {}
+    heldout = leaks.get("heldout_documents", 0)
+    leaked = leaks.get("copies", 0) + leaks.get("nearly_copies", 0) + leaks.get("half_or_more", 0)
+    if leaked and not leaks.get("training_documents_left_out"):
         yield Finding(
             "leak",
-            "wrong",
-            f"{count(documents, 'held-out document')} stand in the training text too.",
-            "Held-out figures are better than the encoder is.",
-            "Prepare the text again with duplicates removed.",
+            "wrong" if leaked > 0.05 * heldout else "odd",
+            f"{leaked:,} of {heldout:,} held-out documents stand in the training text too, whole or by half.",
+            "Held-out figures are better than what the encoder can do with new text.",
+            "Prepare the text again and leave out what leaks (prepare's option for leaks), then train again.",
+        )
+    if (unknown := statistics.get("unknown_rate", 0.0)) > 0.01:
+        yield Finding(
+            "unknown",
+            "odd",
+            f"{unknown:.1%} of the words of the text are [UNK]: the vocabulary cannot spell them.",
+            "Nothing can be learned about them, and all of them look alike.",
+            "Learn a vocabulary from this text, with its whole alphabet, or see whether the text is of another language.",
         )
 
 

@@ -74,14 +74,16 @@ def slow_stretch(values: np.ndarray, *, drop: float = 0.7, share: float = 0.1) -
 def rise_at_end(values: np.ndarray) -> tuple[int, float, float] | None:
     """Where the values were lowest (middle of that window), their median there and at the end, if the end is higher.
 
-    In windows of a twentieth of the values; None with fewer than 40.
+    In windows of a twentieth of the values; None with fewer than 100, or where noise explains the difference: the median
+    of n values errs by 1.25 / sqrt(n) of what a single one does, and the lowest of twenty windows is a lucky one.
     """
-    if len(values) < 40:
+    if len(values) < 100:
         return None
     parts = np.array_split(np.arange(len(values)), 20)
     medians = np.array([np.median(values[part]) for part in parts])
     lowest = int(np.argmin(medians))
-    if lowest == len(parts) - 1:
+    single = 1.4826 * float(np.median(np.abs(np.diff(values)))) / np.sqrt(2)
+    if medians[-1] - medians[lowest] <= 5 * 1.25 * single / np.sqrt(len(parts[-1])):
         return None
     return int(parts[lowest].mean()), float(medians[lowest]), float(medians[-1])
 
