@@ -52,11 +52,10 @@ class Bars:
             self._tasks[phase] = self._rich.add_task(phase, total=total, rate="", note="")
         key = self._tasks[phase]
         task = next(t for t in self._rich.tasks if t.id == key)
-        self._rich.update(key, completed=done, total=total, note=note, rate=_rate(task))
         ended = total is not None and done >= total
-        if not talk.is_terminal and (
-            (ended and not task.finished_time) or time.monotonic() - self._spoke > _QUIET_SECONDS
-        ):
+        ends_now = ended and task.finished_time is None
+        self._rich.update(key, completed=done, total=total, note=note, rate=_rate(task))
+        if not talk.is_terminal and (ends_now or time.monotonic() - self._spoke > _QUIET_SECONDS):
             self._spoke = time.monotonic()
             share = f"{done / total:4.0%}  ({done:,} of {total:,})" if total else f"{done:,}"
             left = "" if ended or task.time_remaining is None else f"  {task.time_remaining:.0f} s left"
