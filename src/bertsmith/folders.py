@@ -16,6 +16,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from bertsmith.errors import BertsmithError, CheckpointError, UsageError
 INTEGRITY = "integrity.json"
 """Name of the file that lists the others with their sizes and hashes. A folder without it is incomplete."""
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[
 
     Raises:
         UsageError: something is at `path` and may not be replaced, or a folder cannot be made there.
-        CheckpointError: the disk is full; what was at `path` is still there.
+        CheckpointError: the disk is full or fails; what was at `path` is still there.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link at `path` and publish elsewhere
     make_folder(path.parent)
@@ -55,8 +56,8 @@ def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[
         _swap_in(folder, path)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _FULL_DISK:
-            raise cannot_write(path, error) from error
+        if (code := _system_error(error)) in (*_FULL_DISK, errno.EIO):
+            raise cannot_write(path, OSError(code, os.strerror(code))) from error
         raise
     finally:
         os.close(lock)
@@ -94,7 +95,7 @@ def recover(path: str | os.PathLike[str]) -> None:
     for litter in sorted(path.parent.glob(f".{glob.escape(path.name)}.*")):
         if litter.name.startswith(f".{path.name}.old-") and not path.exists():
             os.rename(litter, path)  # noqa: PTH104 - killed between the two renames of a replacement
-            _fsync(path.parent)
+            fsync(path.parent)
         elif litter.name.startswith((f".{path.name}.old-", f".{path.name}.new-")) and _is_abandoned(litter):
             shutil.rmtree(litter, ignore_errors=True)
 
@@ -106,14 +107,17 @@ def sha256_of(file: str | os.PathLike[str]) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there yet.
+    """Make a folder and those above it, durably, where they are not there yet.
 
     Raises:
         UsageError: a file is in the way, or the system refuses.
         CheckpointError: the disk is full.
     """
     try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            fsync(folder.parent)
     except (FileExistsError, NotADirectoryError):
         file = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
         raise UsageError(f"{file}: this is a file, and a folder is needed here. Choose another place.") from None
@@ -128,7 +132,16 @@ def cannot_write(path: Path, error: OSError) -> BertsmithError:
             f"{path}: the disk is full, nothing was written there. Free some space or choose another place."
         )
     reason = os.strerror(error.errno) if error.errno else error
-    return UsageError(f"{path}: cannot be written ({reason}). Choose another place.")
+    kind = CheckpointError if error.errno == errno.EIO else UsageError
+    return kind(f"{path}: cannot be written ({reason}). Choose another place.")
+
+
+def _system_error(error: BaseException) -> int:
+    """The number of the system's error that `error` stands for, 0 if there is none."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"\(os error (\d+)\)", str(error))  # what Rust says; safetensors has no other way to tell
+    return int(found[1]) if found else 0
 
 
 def _refuse_to_overwrite(path: Path, *, replace: bool) -> None:
@@ -177,7 +190,7 @@ def _seal(folder: Path) -> None:
         (folders if entry.is_dir() else files).append(entry)
     entries = {}
     for file in files:
-        _fsync(file)
+        fsync(file)
         name = file.relative_to(folder).as_posix()
         entries[name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     listing = {"format": "bertsmith-integrity", "version": 1, "files": entries}
@@ -186,7 +199,7 @@ def _seal(folder: Path) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     for directory in folders:
-        _fsync(directory)
+        fsync(directory)
 
 
 def _swap_in(folder: Path, path: Path) -> None:
@@ -200,12 +213,13 @@ def _swap_in(folder: Path, path: Path) -> None:
         if old is not None:
             os.rename(old, path)  # noqa: PTH104
         raise
-    _fsync(path.parent)
+    fsync(path.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

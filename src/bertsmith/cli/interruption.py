@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGUSR1, as a question that long work asks now and then."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
@@ -13,7 +14,8 @@ class Interruption:
     """Called, it says whether an orderly end has been asked for.
 
     A signal that comes before anybody has called it ends the process at once: nothing is under way that could be saved. A
-    second signal is obeyed at once in any case. Use it as a context; the handlers of before come back after it.
+    second signal ends it on the spot in any case, even in the middle of a save, which leaves the one before intact. Use it
+    as a context; the handlers of before come back after it.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,10 @@ class Interruption:
     def _asked(self, number: int, frame: FrameType | None) -> None:
         again = self.signal is not None
         self.signal = signal.Signals(number)
-        if again or not self._somebody_listens:
+        if again:
+            talk.show_cursor(True)  # a bar may have hidden it
+            os._exit(self.exit_code)
+        if not self._somebody_listens:
             talk.print(f"{self.signal.name}: leaving at once.")
             raise SystemExit(self.exit_code)
         talk.print(f"{self.signal.name}: saving. Once more to leave at once.")

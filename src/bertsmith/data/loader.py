@@ -86,11 +86,17 @@ class Loader:
                 examples = [self._example(epoch, index, draw.masking) for epoch, index in mine]
                 yield Drawn(tuple(self._pack(part) for part in _parts(examples, share.tokens_at_once)), position)
 
-    def one_epoch(self, batch_size: int, masking: Masking | None, epoch: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, the last one smaller if need be: for evaluation, where each example counts once."""
+    def one_epoch(
+        self, batch_size: int, masking: Masking | None, epoch: int = 0, *, most: int | None = None
+    ) -> Iterator[Batch]:
+        """The batches of one epoch, or of its first `most` examples, the last one smaller if need be.
+
+        For evaluation, where each example counts once.
+        """
         plan, order = self._plan(epoch)
-        for begin in range(0, len(plan), batch_size):
-            indices = order(np.arange(begin, min(begin + batch_size, len(plan)))).tolist()
+        end = len(plan) if most is None else min(most, len(plan))
+        for begin in range(0, end, batch_size):
+            indices = order(np.arange(begin, min(begin + batch_size, end))).tolist()
             yield self._pack([self._example(epoch, index, masking) for index in indices])
 
     def _places(self, position: Position, size: int) -> tuple[list[tuple[int, int]], Position]:

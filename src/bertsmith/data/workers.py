@@ -5,12 +5,14 @@ begins at the very step that is wanted next.
 """
 
 import multiprocessing
+import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -19,12 +21,15 @@ from bertsmith.data.batch import Batch
 from bertsmith.data.draws import Draws, Share
 from bertsmith.data.instances import Instances
 from bertsmith.data.loader import Drawn, Loader, Position
+from bertsmith.data.prefetch import prefetched
 from bertsmith.data.shards import Shards
 from bertsmith.errors import BertsmithError, DataError
 
 RESTARTS = 3  # in a row, before a death is taken to be no accident
-_HANGS = 120.0  # seconds without a step from a living worker
-_BEGINS = 1800.0  # seconds to its first step: it plans an epoch of what may be a very large corpus
+_BEAT = 1.0  # seconds from one sign of life to the next
+_SILENCE = 30.0  # seconds without one, after which a worker is taken to hang
+_STARTS = 600.0  # the same before the first one: it may have to load what it needs from a slow disk
+_AHEAD = 2  # steps that wait here, of each worker
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def drawn_by_workers(
 ) -> Generator[Drawn, None, None]:
     """What `loader.steps(draws, start, first=first, share=share)` yields, made by `workers` other processes.
 
-    A worker that dies, or says nothing for two minutes, is replaced; `restarted` is told. Ends when `stop` says so.
+    A worker that dies, or gives no sign of life for half a minute, is replaced; `restarted` is told. Ends when `stop` says
+    so.
 
     Raises:
         DataError: a worker died several times in a row, or what it reads cannot be used.
@@ -75,23 +81,25 @@ def drawn_by_workers(
         first=first,
         turn=(0, workers),
     )
-    team = [_Worker(replace(task, turn=(number, workers))) for number in range(workers)]
+    team = [_Worker(replace(task, turn=(number, workers)), stop) for number in range(workers)]
     position, number, deaths = start, first, 0
     try:
         while not stop():
-            worker = team[(number - first) % workers]
+            turn = (number - first) % workers
             try:
-                if (drawn := worker.next()) is None:
-                    continue
+                drawn = team[turn].next()
             except _Died as death:
+                if stop():  # whoever wants the run to end may have told its workers too
+                    return
                 deaths += 1
                 if deaths > RESTARTS:
-                    raise DataError(f"A process that draws batches died {deaths} times in a row: {death}.") from None
+                    raise DataError(f"A process that draws batches died {deaths} times in a row: it {death}.") from None
                 restarted(f"A process that draws batches {death}; another one goes on at its step.")
-                worker.close()
-                behind = (number - first) % workers
-                team[behind] = _Worker(replace(task, start=position, first=number, turn=(0, workers)))
+                team[turn].close()
+                team[turn] = _Worker(replace(task, start=position, first=number, turn=(0, workers)), stop)
                 continue
+            if drawn is None:
+                return
             deaths, position, number = 0, drawn.position, number + 1
             yield drawn
     finally:
@@ -104,51 +112,81 @@ class _Died(Exception):
 
 
 class _Worker:
-    """One process and the pipe that its steps come through."""
+    """One process, the pipe that its steps come through, and one for its signs of life."""
 
-    def __init__(self, task: _Task) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._steps, theirs = context.Pipe(duplex=False)
-        self._process: BaseProcess = context.Process(
-            target=_work, args=(theirs, task), name="bertsmith-worker", daemon=True
+    def __init__(self, task: _Task, stop: Callable[[], bool]) -> None:
+        # A server that has loaded what they need forks them in a moment; macOS does not get along with forks.
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            context.set_forkserver_preload([__name__])
+        self._pipe, theirs = context.Pipe(duplex=False)
+        self._beats, their_beats = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_work, args=(theirs, their_beats, task), name="bertsmith-worker", daemon=True
         )
         self._process.start()
         theirs.close()
-        self._deadline = time.monotonic() + _BEGINS
+        their_beats.close()
+        self._stop = stop
+        self._silence, self._asked_at, self._patience = 0.0, time.monotonic(), _STARTS
+        # A thread reads the pipe, so that a process which stops in the middle of a message holds nobody up.
+        self._received = prefetched(self._messages(), _AHEAD, stop=self._give_up)
 
     def next(self) -> Drawn | None:
-        """The next step, or None if there is none within a moment."""
-        ready = wait([self._steps, self._process.sentinel], timeout=0.2)
-        if self._steps in ready:
-            self._deadline = time.monotonic() + _HANGS
-            try:
-                received = self._steps.recv()
-            except (EOFError, OSError):
-                raise _Died(self._how()) from None
+        """The next step, or None where told to stop.
+
+        Raises:
+            _Died: the process is no more, or no longer says anything.
+        """
+        self._silence, self._asked_at = 0.0, time.monotonic()
+        for received in self._received:
             if isinstance(received, BertsmithError):
                 raise received
             return _as_drawn(received)
-        if ready:
-            raise _Died(self._how())
-        if time.monotonic() > self._deadline:
-            raise _Died("has said nothing for minutes")
-        return None
+        if self._stop():
+            return None
+        raise _Died(self._how())
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self._steps.close()
         self._process.kill()
         self._process.join()
+        self._received.close()
+        self._pipe.close()
+        self._beats.close()
+
+    def _messages(self) -> Iterator[Any]:
+        try:
+            while True:
+                yield self._pipe.recv()
+        except (EOFError, OSError):
+            return
+
+    def _give_up(self) -> bool:
+        """Asked several times a second while a step is waited for."""
+        # Time goes by in small pieces here: where this process was stopped itself for a while, that is nobody's silence.
+        now = time.monotonic()
+        self._silence, self._asked_at = self._silence + min(now - self._asked_at, _BEAT), now
+        try:
+            while self._beats.poll():
+                self._beats.recv_bytes()
+                self._silence, self._patience = 0.0, _SILENCE
+        except (EOFError, OSError):
+            pass  # it has ended; the other pipe will say so
+        return self._silence > self._patience or self._stop()
 
     def _how(self) -> str:
+        if self._silence > self._patience:
+            return f"gave no sign of life for {self._patience:.0f} seconds"
         self._process.join(timeout=5)
         code = self._process.exitcode
         return f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
 
 
-def _work(steps: Connection, task: _Task) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+def _work(steps: Connection, beats: Connection, task: _Task) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # a run that is asked to stop ends its workers itself
+    threading.Thread(target=_beat, args=(beats,), daemon=True).start()
     torch.set_num_threads(1)
     try:
         shards = Shards.load(task.data, task.split, thorough=False)  # pyright: ignore[reportArgumentType]
@@ -159,6 +197,16 @@ def _work(steps: Connection, task: _Task) -> None:
         steps.send(error)
     except (BrokenPipeError, ConnectionResetError):
         pass  # nobody listens any more
+
+
+def _beat(beats: Connection) -> None:
+    """Give signs of life for as long as there is somebody to give them to; without the run, its workers end."""
+    try:
+        while True:
+            beats.send_bytes(b".")
+            time.sleep(_BEAT)
+    except OSError:
+        os._exit(1)
 
 
 # Through a pipe go NumPy arrays: torch would send each tensor through a file descriptor or a shared-memory file of its own.

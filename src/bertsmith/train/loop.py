@@ -5,6 +5,7 @@ Whoever iterates decides what to log, when to evaluate and when to save; the loo
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,7 +59,7 @@ class Step:
 
 
 class NotFinite(TrainingError):
-    """A loss or a gradient is not a finite number. The parameters are those before the step."""
+    """A loss or a gradient is not a finite number. The parameters are those before the step, the data goes on at `position`."""
 
     def __init__(self, step: int, what: str, position: Position) -> None:
         super().__init__(f"Step {step}: {what} is not finite. Lower the learning rate or raise the precision.")
@@ -66,10 +67,15 @@ class NotFinite(TrainingError):
 
 
 class OutOfMemory(TrainingError):
-    """A step does not fit into memory. The parameters are those before the step."""
+    """A pass through the model does not fit into memory. The parameters are those before it.
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"Step {step} does not fit into memory. Work on fewer tokens at once.")
+    `sequences` and `tokens` are those of the largest of the batches, one of which it was.
+    """
+
+    def __init__(self, what: str, batches: Sequence[Batch]) -> None:
+        super().__init__(f"{what} does not fit into memory.")
+        self.sequences = max(batch.num_sequences for batch in batches)
+        self.tokens = max(batch.num_tokens for batch in batches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +113,9 @@ class Loop:
         keep_freed_memory()
         device = next(self.model.parameters()).device
         for index in range(first, self.steps):
-            started = time.perf_counter()
+            started, number = time.perf_counter(), self.steps_before + index + 1
             if (taken := next(drawn, None)) is None:
                 return
-            batches = [batch.to(device) for batch in taken.batches]
             rate = self.schedule.rate(index, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -118,20 +123,17 @@ class Loop:
             # Dropout draws from a generator that is set anew for each step, so a resumed run needs no random state.
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(((self.seed << 32) + self.steps_before + index) * self.team.world + self.team.rank)
-                try:
+                with _in_memory(f"Step {number}", taken.batches):
+                    batches = [batch.to(device) for batch in taken.batches]
                     measures = self._accumulate(batches)
-                except (RuntimeError, MemoryError) as error:
-                    if is_out_of_memory(error):
-                        raise OutOfMemory(index + 1) from error
-                    raise
             if measures is None:
                 return
             norm = self.team.clip(self.model, self.clip_norm)
             broken = [name for name, m in measures.items() if not abs(m.loss) < float("inf")]
             if broken or not norm < float("inf"):
                 what = f"the loss of {', '.join(broken)}" if broken else "the gradient"
-                raise NotFinite(index + 1, what, taken.position)
-            self.optimizer.step()
+                raise NotFinite(number, what, taken.position)
+            self._update(number)
             self.optimizer.zero_grad()
             yield Step(
                 step=index + 1,
@@ -145,6 +147,18 @@ class Loop:
                 lengths=np.concatenate([batch.lengths.numpy() for batch in taken.batches]),
                 position=taken.position,
             )
+
+    def _update(self, number: int) -> None:
+        try:
+            self.optimizer.step()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # Some parameters may have been updated by now, so the step cannot be taken back.
+            raise TrainingError(
+                f"Step {number}: the optimizer's update does not fit into memory, whatever the batch. Free some memory "
+                "and resume, or train a smaller model."
+            ) from error
 
     def _accumulate(self, batches: Sequence[Batch]) -> dict[str, Measure] | None:
         """Gradients of the loss over the batches of all processes, exactly as if they were one; None if told to stop.
@@ -174,6 +188,17 @@ class Loop:
         }
 
 
+@contextmanager
+def _in_memory(what: str, batches: Sequence[Batch]) -> Iterator[None]:
+    """Turns the many ways in which memory runs out into `OutOfMemory`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(what, batches) from error
+        raise
+
+
 def _mean(total: float, count: float, correct: float) -> Measure:
     """Sums over predictions as means; `correct` is NaN where right and wrong mean nothing."""
     count = max(1.0, count)
@@ -184,7 +209,11 @@ def _mean(total: float, count: float, correct: float) -> Measure:
 def evaluate(
     model: Model, objectives: Sequence[Objective], batches: Sequence[Batch], *, stop: Stop = never
 ) -> dict[str, Measure] | None:
-    """Every objective's loss and accuracy over `batches`, without dropout; None if told to stop on the way."""
+    """Every objective's loss and accuracy over `batches`, without dropout; None if told to stop on the way.
+
+    Raises:
+        OutOfMemory: a batch is too large.
+    """
     model.eval()
     device = next(model.parameters()).device
     losses = Losses(model, objectives)
@@ -193,6 +222,7 @@ def evaluate(
     for batch in batches:
         if stop():
             return None
-        for name, loss in losses(batch.to(device)).items():
-            totals[name] += loss.figures().double().cpu().numpy()
+        with _in_memory("A look at held-out text", [batch]):
+            for name, loss in losses(batch.to(device)).items():
+                totals[name] += loss.figures().double().cpu().numpy()
     return {name: _mean(totals[name][0], counts[name], totals[name][1]) for name in counts}

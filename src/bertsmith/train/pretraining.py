@@ -60,14 +60,18 @@ class Pretraining(Execution):
                 is full.
             TrainingError: losses are not finite again and again, or a step does not fit into memory however it is cut.
         """
-        shards = Shards.load(self.data)
-        record, model, _ = self._begin(shards, resume=resume)
-        team.sum([0.0])  # nobody writes before everybody has looked
-        log = Log(self.out) if team.rank == 0 else NoLog(self.out)
-        with owned(self.out) if team.rank == 0 else nullcontext():
-            with team.leader_first() as leads:
-                if leads:
-                    self._open(record, log)
+        read_record(self.out)  # what is no run's folder is not touched
+        leads = team.rank == 0
+        log = Log(self.out) if leads else NoLog(self.out)
+        with owned(self.out) if leads else nullcontext():
+            if leads:
+                clear_litter(self.out)
+            shards = Shards.load(self.data)
+            record, model, _ = self._begin(shards, resume=resume)
+            team.sum([0.0])  # nobody writes before everybody has looked
+            with team.leader_first():
+                if leads and not (self.out / "run.json").is_file():
+                    replace(record, reference=reference_losses(self.data)).write(self.out)
             execution = replace(self, tokens_at_once=self.tokens_at_once or record.tokens_at_once)
             session = Session(self.recipe, shards, model, log, execution, team, stop)
             yield from session.run()
@@ -75,17 +79,6 @@ class Pretraining(Execution):
                 with team.leader_first() as leads:
                     if leads:
                         self._save_model(model, shards, record)
-
-    def _open(self, record: RunRecord, log: Log) -> None:
-        """Put the run folder in order: a new one, or one that a run which was killed has left."""
-        before = read_record(self.out)
-        if before is None:
-            replace(record, reference=reference_losses(self.data)).write(self.out)
-        elif before != record:
-            raise UsageError(f"{self.out} already holds a run, begun a moment ago. Choose another folder with -o.")
-        clear_litter(self.out)
-        found = newest_state(self.out)
-        log.cut(found[1].step if found else 0)
 
     def measure(self, *, seconds: float = 3.0, stop: Stop = never) -> Measured:
         """Train a model that is thrown away for a few seconds a stage, to see how fast this machine does it."""
@@ -159,6 +152,7 @@ class Pretraining(Execution):
         record = before or RunRecord(
             recipe=self.recipe,
             data=shards.sha256,
+            tokenizer=shards.tokenizer.sha256,
             start=None if started is None else {"path": str(start), "lineage": dict(started.lineage)},
             precision="float32" if precision_dtype(self.recipe.precision, device) == torch.float32 else "bfloat16",
             tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
@@ -173,9 +167,17 @@ class Pretraining(Execution):
         changed = ", ".join(
             f"{path} was {old}, now {new}" for path, old, new in differences(before.recipe, self.recipe)
         )
+        tokenizer = shards.tokenizer.sha256
         for what, same in (
             (f"another recipe ({changed})", not changed),
-            (f"other data than {self.data}", shards.sha256 == before.data),
+            (
+                f"another tokenizer than that of {self.data} (SHA-256 was {before.tokenizer}, now {tokenizer})",
+                before.tokenizer in (None, tokenizer),
+            ),
+            (
+                f"other data than {self.data} (SHA-256 was {before.data}, now {shards.sha256})",
+                shards.sha256 == before.data,
+            ),
             (f"another start ({start}) than {self.start}", self.start is None or str(self.start) == start),
         ):
             if not same:
@@ -189,7 +191,8 @@ class Pretraining(Execution):
         if started is not None:
             if started.tokenizer.sha256 != shards.tokenizer.sha256:
                 raise CheckpointError(
-                    f"{started.path} and {self.data} have different tokenizers. Prepare the text with the model's."
+                    f"{started.path} and {self.data} have different tokenizers (SHA-256 {started.tokenizer.sha256} and "
+                    f"{shards.tokenizer.sha256}). Prepare the text with the model's."
                 )
             if started.model.config.encoder != wanted.encoder:
                 raise CheckpointError(

@@ -12,6 +12,7 @@ import torch
 
 from bertsmith.config import from_dict, to_dict
 from bertsmith.errors import CheckpointError, ConfigError, UsageError
+from bertsmith.folders import cannot_write, fsync, make_folder
 from bertsmith.train.ownership import OWNER
 from bertsmith.train.stage import Recipe
 
@@ -28,23 +29,25 @@ def _versions() -> dict[str, str]:
 class RunRecord:
     """What decides a run. A resumed run takes all of it from here, and refuses to be given anything else.
 
-    `data` is the fingerprint of the shards, `start` the path and the lineage of the model that the run continues from.
-    `precision` is what "auto" came to when the run began: on a machine where it would come to something else, the run goes
-    on as it was. `tokens_at_once` is the most that one pass works on; another number changes nothing but the last digits.
-    `reference` holds losses to compare with, in nats: `uniform`, a blind guess, and `unigram`, who knows the frequencies.
+    `data` is the fingerprint of the shards, `tokenizer` that of the tokenizer in them, `start` the path and the lineage of
+    the model that the run continues from. `precision` is what "auto" came to when the run began: on a machine where it
+    would come to something else, the run goes on as it was. `tokens_at_once` is the most that one pass works on; another
+    number changes nothing but the last digits. `reference` holds losses to compare with, in nats: `uniform`, a blind guess,
+    and `unigram`, who knows the frequencies.
     """
 
     recipe: Recipe
     data: str
     start: dict[str, Any] | None
     precision: Literal["float32", "bfloat16"]
+    tokenizer: str | None = None
     tokens_at_once: int | None = None
     reference: dict[str, float] = field(default_factory=dict, compare=False)
     versions: dict[str, str] = field(default_factory=_versions, compare=False)
 
     def write(self, run: Path) -> None:
         """Make the run folder. The file is there in full or not at all."""
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         values = {"kind": "pretraining", **asdict(self), "recipe": to_dict(self.recipe)}
         replace_file(run / "run.json", json.dumps(values, indent=2) + "\n")
 
@@ -66,7 +69,7 @@ def read_record(run: Path) -> RunRecord | None:
         return RunRecord(
             recipe=from_dict(Recipe, values["recipe"]),
             **{name: values[name] for name in ("data", "start", "precision", "versions")},
-            **{name: values[name] for name in ("tokens_at_once", "reference") if name in values},
+            **{name: values[name] for name in ("tokenizer", "tokens_at_once", "reference") if name in values},
         )
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged, or not a pretraining run's: {error}") from error
@@ -78,10 +81,15 @@ def _unfinished(path: Path) -> Path:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old one or the new one."""
+    """Write a text file, durably and so that a crash leaves the old one or the new one."""
     temporary = _unfinished(path)
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error

@@ -4,20 +4,31 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from bertsmith.config import require
 from bertsmith.data import Batch, Drawn, Loader, Position, Shards, prefetched, read_manifest
 from bertsmith.data.workers import drawn_by_workers
-from bertsmith.errors import CheckpointError, TrainingError
+from bertsmith.errors import CheckpointError, TrainingError, UsageError
 from bertsmith.nn import Model
 from bertsmith.train.log import Log, plain
 from bertsmith.train.loop import Loop, Measure, NotFinite, OutOfMemory, Step, Stop, evaluate, never
 from bertsmith.train.samples import sample_guesses
 from bertsmith.train.stage import Recipe, Stage
-from bertsmith.train.state import State, load_moments, load_weights, newest_state, save_state
+from bertsmith.train.state import (
+    Spoiled,
+    State,
+    load_moments,
+    load_weights,
+    newest_state,
+    prune,
+    save_state,
+    saved_states,
+    state_before,
+    step_of,
+)
 from bertsmith.train.team import Team
 
 # One fixed draw of held-out masks at BERT's rate, whatever a stage trains with, so that the figures of runs compare.
@@ -34,7 +45,7 @@ SAMPLES = 8  # held-out places whose guesses are logged at every look at held-ou
 class Report:
     """One step of a run: `step` counts over all stages; `heldout` is set where the run looked at held-out text.
 
-    `saved` is the step of the newest checkpoint of this process, None before there is one.
+    `saved` is the step of the newest checkpoint, None before there is one.
     """
 
     step: int
@@ -83,7 +94,7 @@ class Execution:
 
 
 class Session:
-    """Trains a model from `state` on, and keeps the run folder of `log` up to date."""
+    """Trains a model from where the run in `log`'s folder stands, and keeps that folder up to date."""
 
     def __init__(
         self, recipe: Recipe, shards: Shards, model: Model, log: Log, execution: Execution, team: Team, stop: Stop
@@ -95,22 +106,36 @@ class Session:
         self.execution = execution
         self.team = team
         self.stop = stop
-        self.tokens_at_once = execution.tokens_at_once
         self.out = log.path.parent
-        self.saved: int | None = None
-        self._saved_at = time.monotonic()
-        self._skipped = 0
         found = newest_state(self.out)
         self.state = State() if found is None else found[1]
+        self._on_disk = self.state
+        self._saved_at = time.monotonic()
         self.optimizer = self._stage.optimizer.build(model)
+        self._heldout: list[Batch] = []
+        log.cut(self.state.step)
+        # Told to stop in the middle of a look at held-out text, a run owes it when it goes on.
+        owes = self._looks_at(self.state.step) and not log.has_heldout(self.state.step)
+        self._owes_heldout = team.sum([float(owes and team.rank == 0)])[0] > 0
         if found is not None:
-            self._load()
-            log.event(self.state.step, "resumed", f"Resumed at step {self.state.step:,}.")
+            self._load(found[0])
+            self._say_where_it_stands()
 
     @property
     def finished(self) -> bool:
-        """Whether every step has been made."""
-        return self.state.step == self.recipe.steps
+        """Whether everything has been done."""
+        return self.state.step == self.recipe.steps and not self._owes_heldout
+
+    @property
+    def saved(self) -> int | None:
+        """The step of the newest checkpoint, None where there is none."""
+        return None if self._on_disk == State() else self._on_disk.step
+
+    @property
+    def tokens_at_once(self) -> int | None:
+        """The most that one pass works on."""
+        limits = [limit for limit in (self.execution.tokens_at_once, self.state.tokens_at_once) if limit]
+        return min(limits, default=None)
 
     @property
     def _stage(self) -> Stage:
@@ -119,7 +144,10 @@ class Session:
     def run(self) -> Iterator[Report]:
         """Every step that is left. Told to stop, or no longer iterated, it saves and ends."""
         try:
-            while not self.finished:
+            if self._owes_heldout:
+                self._heldout = self._heldout_batches(self._stage)
+                self._look_at_heldout()
+            while self.state.step < self.recipe.steps and not self._owes_heldout:
                 if self.state.stage_step == self._stage.steps:
                     self._next_stage()
                 yield from self._train()
@@ -133,16 +161,22 @@ class Session:
             self.log.event(self.state.step, "stopped", f"Stopped at step {self.state.step:,}, as asked.")
 
     def save(self) -> None:
-        """Write a checkpoint; it is durable when this returns.
+        """Write a checkpoint, if there is anything new to write; it is durable when this returns.
 
         Raises:
             CheckpointError: the disk is full.
-            TrainingError: a weight is not finite.
+            Spoiled: a weight is not finite.
         """
         with self.team.leader_first() as leads:
-            if leads and self.saved != self.state.step:
-                save_state(self.out, self.state, self.model, self.optimizer)
-        self.saved, self._saved_at = self.state.step, time.monotonic()
+            if leads and self._on_disk != self.state:
+                self.log.sync()
+                save_state(self.out, self.state, self.model, self.optimizer, every=self.execution.save_every)
+        self._on_disk, self._saved_at = self.state, time.monotonic()
+
+    def _say_where_it_stands(self) -> None:
+        passed_over = [folder.name for folder in saved_states(self.out) if step_of(folder) > self.state.step]
+        damaged = f" {', '.join(passed_over)} cannot be read and was passed over." if passed_over else ""
+        self.log.event(self.state.step, "resumed", f"Resumed at step {self.state.step:,}.{damaged}")
 
     def _next_stage(self) -> None:
         before = self._stage
@@ -154,7 +188,6 @@ class Session:
     def _train(self) -> Iterator[Report]:
         """The current stage, to its end or until told to stop."""
         stage = self._stage
-        before = self.state.step - self.state.stage_step
         loop = Loop(
             model=self.model,
             objectives=stage.objectives,
@@ -163,21 +196,31 @@ class Session:
             steps=stage.steps,
             clip_norm=stage.clip_norm,
             seed=self.recipe.seed,
-            steps_before=before,
+            steps_before=self.state.step - self.state.stage_step,
             team=self.team,
             stop=self.stop,
         )
-        heldout = self._heldout(stage)
-        while self.state.stage_step < stage.steps:
+        self._heldout = self._heldout_batches(stage)
+        ended = False
+        while not ended:
             with closing(self._drawn(stage)) as drawn:
                 try:
-                    for update in loop.run(drawn, first=self.state.stage_step):
-                        yield self._after(stage, update, before, heldout)
-                    return
-                except NotFinite as error:
-                    self._skip(error)
+                    yield from self._steps(loop, drawn)
+                    ended = True
                 except OutOfMemory as error:
-                    self._work_on_less(stage, error)
+                    self._work_on_less(error)
+
+    def _steps(self, loop: Loop, drawn: Iterator[Drawn]) -> Iterator[Report]:
+        """The steps of `loop`, as many as `drawn` gives and stop allows, without those that must not be taken."""
+        while True:
+            try:
+                for update in loop.run(drawn, first=self.state.stage_step):
+                    yield self._after(update)
+                return
+            except NotFinite as error:
+                self._skip(error)
+            except Spoiled as error:
+                self._roll_back(error)
 
     def _drawn(self, stage: Stage) -> Generator[Drawn, None, None]:
         loader = Loader(self.shards, stage.instances, length=stage.length, seed=self.recipe.seed)
@@ -197,26 +240,51 @@ class Session:
         # In a team nobody stops on his own: they agree at the beginning of a step.
         return prefetched(steps, depth=4, stop=self.stop if self.team.world == 1 else never)
 
-    def _after(self, stage: Stage, update: Step, before: int, heldout: list[Batch]) -> Report:
+    def _after(self, update: Step) -> Report:
         """Everything that is due after a step."""
-        step = before + update.step
-        self._skipped = 0
+        state = self.state
         self.state = replace(
-            self.state, step=step, stage_step=update.step, position=update.position, draws=self.state.draws + 1
+            state,
+            step=state.step + 1,
+            stage_step=update.step,
+            position=update.position,
+            draws=state.draws + 1,
+            skipped=0,
         )
-        due = heldout and (step % self.execution.evaluate_every == 0 or step in (1, self.recipe.steps))
-        measures = evaluate(self.model, stage.objectives, heldout, stop=self._everybody_stops) if due else None
-        report = Report(step, self.recipe.steps, self.state.stage, update, measures, self.saved)
-        self._log(report, heldout)
-        if step < self.recipe.steps and self._save_is_due():
+        self._log_step(update)
+        measures = self._look_at_heldout() if self._looks_at(self.state.step) else None
+        if self._save_is_due():
             self._try_to_save()
-        return report
+        return Report(self.state.step, self.recipe.steps, self.state.stage, update, measures, self.saved)
+
+    def _looks_at(self, step: int) -> bool:
+        """Whether a look at held-out text is due after that step."""
+        has_any = read_manifest(self.shards.path)["splits"]["heldout"]["documents"] > 0
+        return has_any and step > 0 and (step % self.execution.evaluate_every == 0 or step in (1, self.recipe.steps))
+
+    def _look_at_heldout(self) -> dict[str, Measure] | None:
+        """Evaluate and log it; None, and still owed, where told to stop on the way."""
+        while True:
+            try:
+                measures = evaluate(self.model, self._stage.objectives, self._heldout, stop=self._everybody_stops)
+                break
+            except OutOfMemory as error:
+                self._work_on_less(error)
+                self._heldout = self._heldout_batches(self._stage)
+        self._owes_heldout = measures is None
+        if measures is not None:
+            samples = sample_guesses(
+                self.model, self._stage.objectives, self._heldout[0], self.shards.tokenizer, SAMPLES
+            )
+            line = {"step": self.state.step, "stage": self.state.stage, "heldout": plain(measures)}
+            self.log.write(line | ({"samples": samples} if samples else {}))
+        return measures
 
     def _everybody_stops(self) -> bool:
         return self.team.sum([float(self.stop())])[0] > 0
 
     def _save_is_due(self) -> bool:
-        if self.state.step % self.execution.save_every == 0:
+        if self.state.step % self.execution.save_every == 0 or self.state.step == self.recipe.steps:
             return True
         gone = time.monotonic() - self._saved_at > 60 * self.execution.save_minutes
         return self.team.sum([float(gone and self.team.rank == 0)])[0] > 0
@@ -225,78 +293,83 @@ class Session:
         """Save, and train on where it cannot be done: the older checkpoints are there, and there will be another time."""
         try:
             self.save()
-        except CheckpointError as error:
+        except (CheckpointError, UsageError) as error:
             self._saved_at = time.monotonic()
             self.log.event(self.state.step, "not_saved", str(error))
 
     def _skip(self, error: NotFinite) -> None:
-        """Go on as if the batch had not been there; after too many in a row, from the last checkpoint without them all."""
-        self._skipped += 1
-        self.state = replace(self.state, position=error.position, draws=self.state.draws + 1)
-        if self._skipped < SKIPS:
-            self.log.event(self.state.step, "skipped", f"{error} The batch was skipped.")
-            return
-        found = newest_state(self.out)
-        if found is None or self.state.rollbacks == ROLLBACKS or found[1].stage != self.state.stage:
-            raise TrainingError(
-                f"{error} So were {SKIPS} batches in a row, and going back to a checkpoint cannot help."
-            )
+        """Go on as if the batch had not been there; after too many in a row, from a checkpoint without them all."""
+        state = self.state
+        self.state = replace(state, position=error.position, draws=state.draws + 1, skipped=state.skipped + 1)
+        if self.state.skipped < SKIPS:
+            self.log.event(state.step, "skipped", f"{error} The batch was skipped.")
+        else:
+            self._roll_back(TrainingError(f"{error} So were {SKIPS} batches in a row."))
+
+    def _roll_back(self, error: TrainingError) -> None:
+        """Go on from an older checkpoint with the batches that come now."""
         at = self.state
-        self.state = replace(
-            at, step=found[1].step, stage_step=found[1].stage_step, rollbacks=max(at.rollbacks, found[1].rollbacks) + 1
-        )
-        self._load()
-        self.log.event(
-            at.step, "rolled_back", f"{error} Back to step {self.state.step:,}, and on with the next batches."
-        )
-        self._skipped, self.saved = 0, None
+        found = state_before(self.out, at.step, every=self.execution.save_every)
+        if found is None or found[1].stage != at.stage or at.rollbacks == ROLLBACKS:
+            why = (
+                "there is no older checkpoint of this stage" if at.rollbacks < ROLLBACKS else "it has been done already"
+            )
+            raise TrainingError(f"{error} Going back to a checkpoint cannot help: {why}.")
+        folder, then = found
+        self.state = replace(at, step=then.step, stage_step=then.stage_step, rollbacks=at.rollbacks + 1, skipped=0)
+        self._load(folder)
+        with self.team.leader_first() as leads:
+            if leads:
+                prune(self.out, then.step, every=self.execution.save_every)
+        self._on_disk = then
+        self.log.cut(then.step)
+        self.log.event(then.step, "rolled_back", f"{error} Back to step {then.step:,}, and on with the next batches.")
 
-    def _work_on_less(self, stage: Stage, error: OutOfMemory) -> None:
+    def _work_on_less(self, error: OutOfMemory) -> None:
         """Half as many tokens at once: the same steps in smaller pieces."""
-        now = self.tokens_at_once or stage.length * stage.batch_size
-        if self.team.world > 1 or now <= stage.length:
-            raise error
-        self.tokens_at_once = max(stage.length, now // 2)
-        message = f"{error} From here on {self.tokens_at_once:,} at once."
-        self.log.event(self.state.step, "out_of_memory", message)
+        if error.sequences == 1:
+            raise TrainingError(
+                f"{error} It was a single sequence: train a smaller model, or shorter sequences."
+            ) from error
+        if self.team.world > 1:
+            raise TrainingError(f"{error} Start again with --resume and fewer --tokens-at-once.") from error
+        less = max(1, min(error.tokens, self.tokens_at_once or error.tokens) // 2)
+        self.state = replace(self.state, tokens_at_once=less)
+        self.log.event(self.state.step, "out_of_memory", f"{error} From here on about {less:,} tokens at once.")
 
-    def _load(self) -> None:
-        """The weights and moments of the newest checkpoint."""
-        found = newest_state(self.out)
-        assert found is not None, "somebody has just looked"
-        load_weights(found[0], self.model)
+    def _load(self, folder: Path) -> None:
+        """The weights and moments of a checkpoint."""
+        load_weights(folder, self.model)
         self.optimizer.state.clear()
-        load_moments(found[0], self.optimizer)
+        load_moments(folder, self.optimizer)
 
-    def _heldout(self, stage: Stage) -> list[Batch]:
-        """The held-out batches of a stage: the same ones every time."""
+    def _heldout_batches(self, stage: Stage) -> list[Batch]:
+        """The held-out batches of a stage: the same sequences every time."""
         if not read_manifest(self.shards.path)["splits"]["heldout"]["documents"]:
             return []
         shards = Shards.load(self.shards.path, split="heldout", thorough=False)
         loader = Loader(shards, stage.instances, length=stage.length, seed=HELDOUT_SEED)
         masking = None if stage.masking is None else replace(stage.masking, rate=HELDOUT_RATE, final_rate=None)
-        batches = loader.one_epoch(HELDOUT_BATCH, masking)
-        return list(islice(batches, -(-self.execution.heldout_sequences // HELDOUT_BATCH)))
+        size = min(HELDOUT_BATCH, max(1, (self.tokens_at_once or HELDOUT_BATCH * stage.length) // stage.length))
+        return list(loader.one_epoch(size, masking, most=self.execution.heldout_sequences))
 
-    def _log(self, report: Report, heldout: list[Batch]) -> None:
-        update = report.update
-        where = {"step": report.step, "stage": report.stage}
-        if report.step % self.execution.log_every == 0 or report.step in (1, report.steps):
-            edges = list(range(0, self._stage.length + 16, 16))
-            counts, _ = np.histogram(update.lengths, edges)
-            self.log.write(
-                {
-                    **where,
-                    "train": plain(update.measures),
-                    "learning_rate": update.learning_rate,
-                    "gradient_norm": update.gradient_norm,
-                    "tokens": update.tokens,
-                    "seconds": round(update.seconds, 4),
-                    "masking": update.statistics.rates(),
-                    "fill": round(update.tokens / update.positions, 4),
-                    "lengths": {"edges": edges, "counts": counts.tolist()},
-                }
-            )
-        if report.heldout is not None:
-            samples = sample_guesses(self.model, self._stage.objectives, heldout[0], self.shards.tokenizer, SAMPLES)
-            self.log.write({**where, "heldout": plain(report.heldout)} | ({"samples": samples} if samples else {}))
+    def _log_step(self, update: Step) -> None:
+        step, length = self.state.step, self._stage.length
+        if step % self.execution.log_every and step not in (1, self.recipe.steps):
+            return
+        edges = list(range(0, length + 16, 16))
+        counts, _ = np.histogram(update.lengths, edges)
+        self.log.write(
+            {
+                "step": step,
+                "stage": self.state.stage,
+                "train": plain(update.measures),
+                "learning_rate": update.learning_rate,
+                "gradient_norm": update.gradient_norm,
+                "tokens": update.tokens,
+                "seconds": round(update.seconds, 4),
+                "masking": update.statistics.rates(),
+                "fill": round(update.tokens / update.positions, 4),
+                "lengths": {"edges": edges, "counts": counts.tolist()},
+            }
+        )

@@ -7,7 +7,8 @@ JSON file. No random state is stored, because none is kept: order, masks and dro
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,14 +23,16 @@ from bertsmith.nn import Model
 
 VERSION = 2
 KEEP = 2  # the newest may be the one that a crash is about to prove unreadable
+_GONE = ".gone"  # ends the name of a checkpoint that is being removed
 
 
 @dataclass(frozen=True)
 class State:
     """Where a run stands after `step` updates.
 
-    `stage_step` of them were in the current stage, which has taken `draws` batches from the data: more than steps where a
-    batch was skipped. `rollbacks` counts how often the run went back to a checkpoint.
+    `stage_step` of them were in the current stage, which has taken `draws` batches from the data: more than steps where
+    batches were skipped, `skipped` of them in a row just now. `rollbacks` counts how often the run went back to a
+    checkpoint. `tokens_at_once` is what fits into memory, where the run has met with too little of it.
     """
 
     step: int = 0
@@ -38,25 +41,33 @@ class State:
     position: Position = Position()
     draws: int = 0
     rollbacks: int = 0
+    skipped: int = 0
+    tokens_at_once: int | None = None
 
 
-def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Optimizer) -> Path:
-    """Write `run/checkpoints/step-N`, durably, then remove all but the newest `KEEP`.
+class Spoiled(TrainingError):
+    """A weight or a moment is not a finite number."""
+
+
+def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Optimizer, *, every: int) -> Path:
+    """Write `run/checkpoints/step-N`, durably, then remove those that nobody will need.
+
+    The newest `KEEP` stay, and the newest older one at a multiple of `every` steps, which `state_before` may ask for.
 
     Raises:
-        TrainingError: a weight is not a finite number; nothing is written.
+        Spoiled: a weight or a moment is not a finite number; nothing is written.
         CheckpointError: the disk is full; the older checkpoints are all there.
     """
     folder = run / "checkpoints" / f"step-{state.step:08d}"
-    broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-    if broken:
-        raise TrainingError(f"Step {state.step}: {broken[0]} has values that are not finite, so nothing was saved.")
     moments = {
         f"{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
+    for name, tensor in [*model.state_dict().items(), *moments.items()]:
+        if not tensor.isfinite().all():
+            raise Spoiled(f"Step {state.step}: {name} has values that are not finite, so nothing was saved.")
     with publish(folder, replace=True) as temporary:
         save_file(
             {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors"
@@ -65,15 +76,31 @@ def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Opt
         (temporary / "state.json").write_text(
             json.dumps({"version": VERSION, **asdict(state)}) + "\n", encoding="utf-8"
         )
-    for old in saved_states(run)[:-KEEP]:
-        shutil.rmtree(old)
+    prune(run, state.step, every=every)
     return folder
+
+
+def prune(run: Path, step: int, *, every: int) -> None:
+    """Remove the checkpoints that a run that stands at `step` will not need, and later ones, which it could not read."""
+    older = [folder for folder in saved_states(run) if step_of(folder) < step]
+    needed = [*older[1 - KEEP :], *[folder for folder in older if step_of(folder) % every == 0][-1:]]
+    for folder in reversed(saved_states(run)):
+        if folder not in needed and step_of(folder) != step:
+            gone = folder.with_name(f".{folder.name}{_GONE}")
+            with suppress(OSError):  # what stays will be tried again
+                folder.rename(gone)  # nobody shall take half of it for a checkpoint
+                shutil.rmtree(gone)
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def saved_states(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first, by step and never by clock."""
     found = [p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name) and p.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
 
 
 def newest_state(run: Path) -> tuple[Path, State] | None:
@@ -82,8 +109,21 @@ def newest_state(run: Path) -> tuple[Path, State] | None:
     Raises:
         CheckpointError: there are checkpoints and not one of them is whole.
     """
+    return _first_whole(run, saved_states(run)[::-1])
+
+
+def state_before(run: Path, step: int, *, every: int) -> tuple[Path, State] | None:
+    """The checkpoint that a run goes back to from `step`: the newest older one at a multiple of `every` steps.
+
+    What others there are depends on clocks and on interruptions, so they come into question only where there is no such.
+    """
+    older = [folder for folder in saved_states(run)[::-1] if step_of(folder) < step]
+    return _first_whole(run, sorted(older, key=lambda folder: step_of(folder) % every != 0))
+
+
+def _first_whole(run: Path, folders: Iterable[Path]) -> tuple[Path, State] | None:
     problems = []
-    for folder in reversed(saved_states(run)):
+    for folder in folders:
         try:
             verify(folder, thorough=True)
         except CheckpointError as error:
@@ -100,11 +140,14 @@ def newest_state(run: Path) -> tuple[Path, State] | None:
 
 
 def clear_litter(run: Path) -> None:
-    """Remove what writers of checkpoints left behind that were killed. Only for the owner of the run."""
+    """Remove what those left behind that were killed while they wrote or removed checkpoints. Only for the run's owner."""
     for folder in (run / "checkpoints").glob("step-*"):
         recover(folder)
     for litter in (run / "checkpoints").glob(".step-*"):
-        recover(litter.with_name(litter.name[1:].partition(".")[0]))
+        if litter.name.endswith(_GONE):
+            shutil.rmtree(litter, ignore_errors=True)
+        else:
+            recover(litter.with_name(litter.name[1:].partition(".")[0]))
 
 
 def load_weights(folder: Path, model: Model) -> None:
