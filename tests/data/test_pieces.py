@@ -207,31 +207,47 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_ends_it_in_seconds_with_its_workers_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = np.random.default_rng(1).integers(37, size=(1800, 400))
+SMALL_PIECES = """
+if __name__ == "__main__":
+    import sys
+    from bertsmith.cli import main
+    from bertsmith.data import pieces
+
+    pieces._CHARACTERS = 3000
+    main(sys.argv[1:])
+"""
+
+
+def test_signals_end_it_in_seconds_with_its_workers_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = np.random.default_rng(1).integers(37, size=(1500, 150))
     text = "\n\n".join(" ".join(f"t{i}" for i in row) for row in words)
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     TOKENIZER.save(tmp_path / "vocabulary")
-    command = [sys.executable, "-m", "bertsmith", "prepare", "text.txt", "--vocab", "vocabulary", "-o", "shards"]
+    (tmp_path / "script.py").write_text(SMALL_PIECES, encoding="utf-8")
+    command = [sys.executable, "script.py", "prepare", "text.txt", "--vocab", "vocabulary", "-o", "shards"]
     command += ["--processes", "2"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".shards.work-*/*.npz")):
-            assert process.poll() is None and time.monotonic() < deadline
+    finished = 0
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 130)):
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 100
+            while len(list(tmp_path.glob(".shards.work-*/*.npz"))) <= finished:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == code
+        assert len(workers) >= 2
+        while [worker for worker in workers if Path(f"/proc/{worker}").exists()]:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=10)
-        assert process.returncode == 130
-        assert "the same command goes on from there" in said
-    assert len(workers) >= 2
-    while [number for number in workers if Path(f"/proc/{number}").exists()]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        finished = len(list(tmp_path.glob(".shards.work-*/*.npz")))
+    assert finished < 250
+    assert "the same command goes on from there" in said
     assert not list(tmp_path.glob(".shards.new-*"))
     done = prepare(tmp_path / "text.txt", TOKENIZER, tmp_path / "other")
     assert not done.notices
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "Went on from an earlier start" in again.stderr
+    assert f"Went on from an earlier start: {finished} pieces" in again.stderr
     one, two = everything(tmp_path / "shards"), everything(tmp_path / "other")
     assert {name for name in one if one[name] != two[name]} == {"manifest.json", "integrity.json"}  # the path as given
