@@ -4,7 +4,7 @@
 words): MinHash signatures (Broder, 1997) estimate how many, and only documents that agree in one of 16 bands of a
 signature are compared at all, which finds 19 of 20 pairs at the threshold and nearly all above it (Leskovec, Rajaraman,
 Ullman, *Mining of Massive Datasets*, section 3.4). What is near to something near is one group
-(docs/decisions/0009-repeated-text.md).
+(docs/decisions/0011-repeated-text.md).
 """
 
 from pathlib import Path
