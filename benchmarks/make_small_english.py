@@ -138,7 +138,7 @@ SOURCES = (
         "masc",
         "Manually Annotated Sub-Corpus of the American National Corpus, as published with senses by Google "
         "(https://github.com/google-research-datasets/word_sense_disambigation_corpora)",
-        "CC BY 4.0 for the senses, which are not used; MASC: free of restrictions, CC BY 3.0 US",
+        "free of usage and redistribution restrictions (http://www.anc.org/MASC/About.html); as released here CC BY 4.0",
         "Nancy Ide, Collin Baker, Christiane Fellbaum, Rebecca Passonneau, American National Corpus project; Google Inc.",
         "words put together to text; newswire, letters, e-mail, spam and tweets left out",
         masc,
