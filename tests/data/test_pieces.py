@@ -202,8 +202,8 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
         Workspace(tmp_path / "shards", {"a": 1})
     other = Workspace(tmp_path / "shards", {"a": 2})  # other options: it leaves the living one alone
     assert first.folder.is_dir()
-    other.close(keep=False)
-    first.close(keep=False)
+    other.close()
+    first.close()
     assert not list(tmp_path.iterdir())
 
 

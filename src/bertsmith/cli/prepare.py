@@ -67,7 +67,7 @@ def prepare(
     finally:
         signal.signal(signal.SIGTERM, before)
     for notice in made.notices:
-        talk.print(f"Note: {notice}", soft_wrap=True)
+        talk.print(f"Note: {notice}", soft_wrap=True, markup=False)
     if not made.heldout_documents:
         talk.print("Note: no document is held out, so runs on these shards will have no held-out figures.")
     if json:

@@ -32,7 +32,7 @@ class Bars:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         self._rich = Progress(*columns, console=talk, transient=False, refresh_per_second=4)
         self._tasks: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Bars:
             self._spoke = time.monotonic()
             share = f"{done / total:4.0%}  ({done:,} of {total:,})" if total else f"{done:,}"
             left = "" if ended or task.time_remaining is None else f"  {task.time_remaining:.0f} s left"
-            talk.print(f"{phase}: {share}{left}  {note}".rstrip(), soft_wrap=True)
+            talk.print(f"{phase}: {share}{left}  {note}".rstrip(), soft_wrap=True, markup=False)
 
 
 def _rate(task: Task) -> str:

@@ -1,5 +1,6 @@
 """Languages: which codes there are, and which language a text is in."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
@@ -50,7 +51,7 @@ def identify(text: str, letters: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _classifier():
+def _classifier() -> Callable[[str], tuple[str, float]]:
     from py3langid import classify
 
     return classify

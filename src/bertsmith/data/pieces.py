@@ -19,7 +19,7 @@ from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -141,6 +141,7 @@ class Workspace:
         self._there = {file.stem for file in self.folder.glob("*.npz")}
         self.finished = len(self._there)
         self.names: list[str] = []
+        self.keep = True
 
     def __contains__(self, piece: Piece) -> bool:
         return piece.name in self._there
@@ -177,21 +178,18 @@ class Workspace:
         """
         file = self.folder / f"{name}.npz"
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                wanted = members or [f.name for f in fields(TokenizedPiece)]
-                empty = np.empty(0)
-                return TokenizedPiece(
-                    **{f.name: stored[f.name] if f.name in wanted else empty for f in fields(TokenizedPiece)}
-                )
+            with ZipFile(file) as stored:  # which checks a CRC of each member
+                found = {name: _array(stored, name) for name in members or [f.name for f in fields(TokenizedPiece)]}
+            return TokenizedPiece(**{f.name: found.get(f.name, np.empty(0)) for f in fields(TokenizedPiece)})
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             file.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{file}: this finished piece of text was damaged ({error}). Run the same command again: it is made anew."
             ) from error
 
-    def close(self, *, keep: bool) -> None:
-        """Give the folder free, and remove it unless it is to be kept and there is something in it."""
-        if not (keep and any(self.folder.glob("*.npz"))):
+    def close(self) -> None:
+        """Give the folder free, and remove it unless `keep` says to keep it and there is something in it."""
+        if not (self.keep and any(self.folder.glob("*.npz"))):
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
@@ -208,6 +206,11 @@ def sweep(out: Path, but: Path | None = None) -> bool:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
     return found
+
+
+def _array(stored: ZipFile, name: str) -> np.ndarray:
+    with stored.open(f"{name}.npy") as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _locked(descriptor: int) -> bool:

@@ -121,36 +121,16 @@ def prepare(  # noqa: PLR0913 - what a user may choose; all but three have a def
         sweep(place)  # a call that was killed between its last two steps
     work = Workspace(place, _shape(task))
     notices = _Notices(progress)
-    keep = True
+    options = {"language": language, "format": corpus.format, "field": corpus.field, "heldout": heldout}
+    options |= {"duplicates": duplicates, "leaks": leaks}
     try:
         with publish(place) as folder:
             _tokenize(corpus, apart, task, pool, work, notices)
-            assembly = _Assembly(work, task, progress)
-            keep = assembly.documents > 0
-            assembly.decide(duplicates, 0 if apart else heldout)
-            splits, statistics = assembly.write(folder, shard_tokens, drop_leaks=leaks == "drop")
-            if not splits["train"]["tokens"]:
-                raise DataError(_nothing_left(corpus, assembly.documents))
-            tokenizer.save(folder / TOKENIZER)
-            options = {"language": language, "format": corpus.format, "field": corpus.field, "heldout": heldout}
-            manifest = {
-                "format": FORMAT,
-                "version": VERSION,
-                "token_bytes": task.token_bytes,
-                "vocab_size": len(tokenizer.vocabulary),
-                "tokenizer_sha256": tokenizer.sha256,
-                "splits": splits,
-                "statistics": statistics,
-                "options": options | {"duplicates": duplicates, "leaks": leaks},
-                "sources": corpus.sources(),
-                **({"heldout_sources": apart.sources()} if apart else {}),
-            }
-            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-            (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
-        keep = False
+            manifest = _assemble(folder, work, task, (corpus, apart), options, shard_tokens, progress)
+        work.keep = False
     finally:
-        work.close(keep=keep)
-    train, held = splits["train"], splits["heldout"]
+        work.close()
+    (train, held), statistics = manifest["splits"].values(), manifest["statistics"]
     return Prepared(
         Path(out),
         train["documents"],
@@ -232,6 +212,41 @@ def _tokenize(
         notices(f"Went on from an earlier start: {taken_over:,} pieces of text were finished.")
     if taken_over < work.finished:
         notices(f"The text changed since an earlier start: {work.finished - taken_over:,} pieces of it were of no use.")
+
+
+def _assemble(
+    folder: Path,
+    work: Workspace,
+    task: Tokenization,
+    texts: tuple[Corpus, Corpus | None],
+    options: dict[str, Any],
+    shard_tokens: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Turn the finished pieces into the content of a shard folder; return its manifest."""
+    corpus, apart = texts
+    assembly = _Assembly(work, task, progress)
+    work.keep = assembly.documents > 0
+    assembly.decide(options["duplicates"], 0 if apart else options["heldout"])
+    splits, statistics = assembly.write(folder, shard_tokens, drop_leaks=options["leaks"] == "drop")
+    if not splits["train"]["tokens"]:
+        raise DataError(_nothing_left(corpus, assembly.documents))
+    task.tokenizer.save(folder / TOKENIZER)
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "token_bytes": task.token_bytes,
+        "vocab_size": len(task.tokenizer.vocabulary),
+        "tokenizer_sha256": task.tokenizer.sha256,
+        "splits": splits,
+        "statistics": statistics,
+        "options": options,
+        "sources": corpus.sources(),
+        **({"heldout_sources": apart.sources()} if apart else {}),
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+    return manifest
 
 
 @dataclass(frozen=True)
