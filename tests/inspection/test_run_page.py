@@ -70,7 +70,7 @@ def lines(steps: int) -> list[dict[str, Any]]:
             found.append({"step": step, "stage": 0, "heldout": heldout})
             guess = "mill" if step > 200 else "the"
             sample = {
-                "text": "at the [MASK] , all day",
+                "text": "at the [MASK] [MASK] , all day ##s",
                 "position": 3,
                 "answer": "mill",
                 "guesses": [[guess, 0.25], ["of", 0.1]],
@@ -110,8 +110,8 @@ def test_everything_the_run_wrote_is_shown(tmp_path: Path) -> None:
         "Steps are scaled down to 1.0.",
         "87.5% of the positions computed were text",
         "chosen tokens hidden by [MASK] 70.0% 80.0% ± 1.0 no",
-        "half have 5 or fewer",
-        "at the mill , all day the 25% of the 25% of mill ✓ 25% of mill ✓ 25% of",
+        "Tokens of 1,600 sequences of up to 8, special ones included.",
+        "at the ▢ mill , all days the 25% of the 25% of mill ✓ 25% of mill ✓ 25% of",
         "step 250 rolled back: to step 200",
         "encoder 3 layers of 12, 2 attention heads, feed-forward of 48",
         "stage 1 100 steps; batches of 3 sequences of up to 7 tokens; masked LM and next sentence; 30% to 15% masked; adamw",

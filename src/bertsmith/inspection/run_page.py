@@ -229,17 +229,21 @@ def _masks(story: RunStory) -> Section | None:
 
 
 def _lengths(history: History) -> Section | None:
-    found = [line["lengths"] for line in history.lines if isinstance(line.get("lengths"), dict)]
-    if not found:
-        return None
-    edges = found[-1]["edges"]
-    counts = np.sum([one["counts"] for one in found if one["edges"] == edges], axis=0)
-    middle = float(np.interp(0.5, np.cumsum([0, *counts]) / max(1, counts.sum()), edges))
-    caption = f"Tokens of a sequence, special ones included: half have {middle:,.0f} or fewer."
-    return section(
-        "Lengths",
-        pages.drawing(lambda width: histogram(edges, counts.tolist(), title="tokens", width=width), "Lengths", caption),
-    )
+    found: dict[tuple[float, ...], np.ndarray] = {}
+    for line in history.lines:
+        if isinstance(line.get("lengths"), dict):
+            edges, counts = tuple(line["lengths"]["edges"]), np.array(line["lengths"]["counts"])
+            found[edges] = found[edges] + counts if edges in found else counts
+    drawn = [
+        pages.drawing(
+            lambda width, edges=edges, counts=counts: histogram(edges, counts.tolist(), title="tokens", width=width),
+            "Lengths of sequences",
+            f"Tokens of {counts.sum():,} sequences of up to {edges[-1]:,.0f}, special ones included.",
+        )
+        for edges, counts in found.items()
+        if counts.sum()
+    ]
+    return section("Lengths", *drawn) if drawn else None
 
 
 def _guesses(history: History) -> Section | None:
@@ -260,7 +264,7 @@ def _guesses(history: History) -> Section | None:
     table = element("table", element("thead", head), element("tbody", *rows), class_="guesses")
     intro = (
         "The same places of held-out text, looked at again and again: the likeliest tokens for the hidden one, with their "
-        "probabilities. A check mark stands where the first guess is right."
+        "probabilities. A check mark stands where the first guess is right. Other tokens that were hidden too are shown as ▢."
     )
     return section("Guesses over time", pages.paragraph(intro), element("div", table, class_="scroll"))
 
@@ -274,14 +278,20 @@ def _step_head(step: int) -> Html:
 
 
 def _gap(sample: Mapping[str, Any]) -> Html:
-    """The text around the gap, with the answer in it."""
-    before, gap, after = str(sample["text"]).partition("[MASK]")
-    if not gap:
-        return join(before)
-    text, span = pages.excerpt(
-        f"{before}{sample['answer']}{after}", (len(before), len(before) + len(sample["answer"])), 45
-    )
-    return pages.highlighted(text, span)
+    """The text around the hidden token with the token itself in it, read as words; others that are hidden are a box."""
+    tokens = str(sample["text"]).split(" ")
+    position = sample.get("position")
+    if not isinstance(position, int) or not (0 <= position < len(tokens) and tokens[position] == "[MASK]"):
+        position = tokens.index("[MASK]") if "[MASK]" in tokens else -1
+    text, span = "", (0, 0)
+    for number, token in enumerate(tokens):
+        shown = str(sample["answer"]) if number == position else token.replace("[MASK]", "▢")
+        glued = shown.startswith("##") and text
+        text += "" if glued or not text else " "
+        start = len(text)
+        text += shown.removeprefix("##")
+        span = (start, len(text)) if number == position else span
+    return pages.highlighted(*pages.excerpt(text, span, 45))
 
 
 def _guess(sample: Mapping[str, Any]) -> Html:
@@ -290,7 +300,7 @@ def _guess(sample: Mapping[str, Any]) -> Html:
         return element("td", "–")
     (first, probability), *others = guesses[:3]
     right = first == sample["answer"]
-    rest = ", ".join(token for token, _ in others)
+    rest = " · ".join(token for token, _ in others)
     return element(
         "td",
         element("span", f"{first}{' ✓' if right else ''}", class_="right" if right else None),

@@ -56,7 +56,7 @@ def log_is_whole(case: Case) -> Iterator[Finding]:
             )
     steps = history.series("learning_rate").steps
     again = symptoms.repeats(steps)
-    if again and not any(event["event"] in ("rolled_back", "resumed") for event in history.events):
+    if again and not any(event["event"] == "rolled_back" for event in history.events):
         yield Finding(
             "log",
             "wrong",
@@ -106,10 +106,10 @@ _EVENTS: dict[str, tuple[Severity, str, str]] = {
         "The batch was computed in smaller pieces from there on: the result is the same, the speed is not.",
         "Raise the stage's accumulation, or shorten its sequences, so that a batch fits from the start.",
     ),
-    "disk_full": (
-        "wrong",
-        "No checkpoint could be written, so a crash would have lost more steps than you would expect.",
-        "Free some space, then see that the newest checkpoint is near the last step.",
+    "not_saved": (
+        "odd",
+        "No checkpoint could be written there. The run went on, but a crash would have cost more steps than expected.",
+        "Free some space or see the message, then see that the newest checkpoint is near the last step.",
     ),
     "worker_restarted": (
         "odd",

@@ -115,7 +115,7 @@ def some(values: Any, most: int = 5) -> str:
 
 def steps_of(events: list[dict[str, Any]]) -> str:
     """Where events happened."""
-    steps = [event["step"] for event in events if isinstance(event.get("step"), int)]
+    steps = list(dict.fromkeys(event["step"] for event in events if isinstance(event.get("step"), int)))
     return f"at step {some(steps)}" if steps else "at an unknown step"
 
 
