@@ -218,6 +218,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_signals_end_it_in_seconds_with_its_workers_and_the_same_command_goes_on(tmp_path: Path) -> None:
     words = np.random.default_rng(1).integers(37, size=(1500, 150))
     text = "\n\n".join(" ".join(f"t{i}" for i in row) for row in words)
