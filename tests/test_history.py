@@ -60,6 +60,21 @@ def test_a_log_that_was_cut_is_read_anew(run: Path) -> None:
     assert not tail.was_replaced()
 
 
+def test_a_log_that_was_cut_and_has_grown_again_is_read_anew(run: Path) -> None:
+    """A resumed run cuts its log where it lies; by the next look it may be longer than before."""
+    tail = Tail(run)
+    tail.new()
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (run / "log.jsonl").write_text("".join([*lines[:2], '{"step": 3}\n' * 40]), encoding="utf-8")
+    assert len(tail.new()) == 42
+
+
+def test_null_is_told_from_nothing(run: Path) -> None:
+    history = History.load(run)
+    assert history.nulls("train", "masked_lm", "accuracy") == [2]
+    assert history.nulls("gradient_norm") == []
+
+
 def test_a_run_without_a_log_yet(run: Path) -> None:
     (run / "log.jsonl").unlink()
     history = History.load(run)

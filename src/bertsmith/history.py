@@ -124,9 +124,21 @@ class History:
     def series(self, *keys: str, **where: int) -> Series:
         """The numbers at a path of keys, such as ("train", "masked_lm", "loss"), of the lines that say `where`.
 
-        Null and missing values are left out; NaN and infinite ones are kept.
+        Null and missing values are left out (see `nulls`); NaN and infinite ones are kept.
         """
         return series(self.lines, *keys, **where)
+
+    def nulls(self, *keys: str) -> list[int]:
+        """The steps of lines with a null at that path: a figure that was not finite, for which JSON has no word."""
+        found = []
+        for line in self.lines:
+            *path, last = keys
+            place: Any = line
+            for key in path:
+                place = _mapping(place).get(key)
+            if isinstance(line.get("step"), int) and last in _mapping(place) and place[last] is None:
+                found.append(line["step"])
+        return found
 
     def total(self, key: str) -> float:
         """Sum of a figure over all steps, where each logged step stands for those since the one logged before."""
@@ -164,27 +176,27 @@ class Tail:
         self.damaged: list[int] = []
         self._read = 0
         self._offset = 0
-        self._file: tuple[int, int] | None = None
+        self._last = b""
 
     def new(self) -> list[dict[str, Any]]:
         """The whole lines that were added. Where the log was cut or replaced, as by a resumed run, all of them again."""
+        if self.was_replaced():
+            self._offset = self._read = 0
+            self._last = b""
+            self.damaged.clear()
         try:
-            file = self.path.open("rb")
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                whole, end, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
             return []
-        with file:
-            if self.was_replaced():
-                self._offset = self._read = 0
-                self.damaged.clear()
-            status = self.path.stat()
-            self._file = status.st_dev, status.st_ino
-            file.seek(self._offset)
-            whole, _, _ = file.read().rpartition(b"\n")
-        self._offset += len(whole) + 1 if whole else 0
+        if not end:
+            return []
+        self._offset += len(whole) + 1
         found = []
-        for text in whole.split(b"\n") if whole else ():
+        for self._last in whole.split(b"\n"):
             self._read += 1
-            line = _parse(text)
+            line = _parse(self._last)
             if line is None:
                 self.damaged.append(self._read)
             else:
@@ -192,14 +204,13 @@ class Tail:
         return found
 
     def was_replaced(self) -> bool:
-        """Whether the next look begins again at the first line."""
+        """Whether the next look begins again at the first line, because the last one read is not where it was."""
         try:
-            status = self.path.stat()
+            with self.path.open("rb") as file:
+                file.seek(max(0, self._offset - len(self._last) - 1))
+                return self._offset > 0 and file.read(len(self._last) + 1) != self._last + b"\n"
         except FileNotFoundError:
             return False
-        return self._file is not None and (
-            (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset
-        )
 
 
 def averaged(series: Series, points: int, weights: Sequence[float] | None = None) -> Series:

@@ -289,8 +289,10 @@ def test_two_evaluations_of_one_step_are_no_repetition(run: Path) -> None:
     assert len(history.series("heldout", "masked_lm", "loss")) == 9
 
 
-def test_a_loss_that_is_not_a_number(run: Path) -> None:
-    losses(run, lambda step, loss: math.nan if step == 77 else loss)
+@pytest.mark.parametrize("broken", [math.nan, None])
+def test_a_loss_that_is_not_a_number(run: Path, broken: float | None) -> None:
+    """As Python's JSON would write it, and as a run does."""
+    losses(run, lambda step, loss: broken if step == 77 else loss)  # pyright: ignore[reportArgumentType, reportReturnType]
     only(run, "finite", "wrong", "The training loss of masked LM is not finite at 1 logged step: 77")
 
 

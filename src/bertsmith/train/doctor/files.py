@@ -73,7 +73,7 @@ def figures_are_finite(case: Case) -> Iterator[Finding]:
     paths += [("heldout", name, "loss") for name in history.objectives("heldout")]
     for path in [*paths, ("gradient_norm",)]:
         series = history.series(*path)
-        broken = series.steps[~np.isfinite(series.values)].tolist()
+        broken = sorted(series.steps[~np.isfinite(series.values)].tolist() + history.nulls(*path))
         if broken:
             yield Finding(
                 "finite",
