@@ -270,6 +270,15 @@ def test_steps_that_are_missing(run: Path) -> None:
     only(run, "log", "odd", "1 time: from 39 to 60")
 
 
+def test_fine_tuning_logs_at_odd_distances(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"kind": "finetuning"}', encoding="utf-8")
+    (tmp_path / "log.jsonl").touch()
+    measure = {"label": {"loss": 0.5, "accuracy": 0.5, "count": 3}}
+    steps = (1, 10, 14, 20, 28, 30, 40, 42)
+    add(tmp_path, *({"step": step, "seed": 0, "train": measure, "learning_rate": 0.1} for step in steps))
+    assert [one.check for one in examine(tmp_path)] == ["unfinished"]
+
+
 def test_a_skipped_step_is_not_missing_but_told(run: Path) -> None:
     edit(run, lambda line: {"step": 41, "event": "skipped", "message": "loss is inf"} if line["step"] == 41 else line)
     only(run, "finite", "odd", "1 batch was skipped (0.62% of the steps): at step 41. It said: loss is inf.")

@@ -38,7 +38,8 @@ def log_is_whole(case: Case) -> Iterator[Finding]:
             "Start it again with --resume.",
         )
     told = [event["step"] for event in history.events if isinstance(event.get("step"), int)]
-    for where in history.segments:
+    # Fine-tuning also logs the end of each epoch, wherever that falls.
+    for where in history.segments if history.kind == "pretraining" else ():
         steps = history.series("learning_rate", **where).steps
         missing = [
             (before, after)
