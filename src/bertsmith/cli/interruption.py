@@ -2,12 +2,15 @@
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 from bertsmith.cli.terminal import talk
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+_ECHO = 5.0  # seconds
 
 
 class Interruption:
@@ -21,6 +24,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._somebody_listens = False
+        self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
@@ -42,6 +46,9 @@ class Interruption:
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         again = self.signal is not None
+        if again and "RANK" in os.environ and time.monotonic() - self._first < _ECHO:
+            return
+        self._first = time.monotonic()
         self.signal = signal.Signals(number)
         if again:
             talk.show_cursor(True)  # a bar may have hidden it

@@ -1,13 +1,16 @@
 """bertsmith pretrain: a recipe and shards to a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from bertsmith.cli.interruption import Interruption
 from bertsmith.cli.recipes import Set
 from bertsmith.cli.terminal import Bars, facts, talk
+
+if TYPE_CHECKING:
+    from bertsmith.train import Measured, Pretraining, Team
 
 
 def pretrain(
@@ -30,60 +33,87 @@ def pretrain(
         int | None, Option(help="Tokens in one pass through the model; a step adds up as many as it takes.")
     ] = None,
     workers: Annotated[int, Option(help="Processes that draw batches; 0 for a thread of this one.")] = 0,
+    shard: Annotated[
+        bool, Option("--shard", help="Under torchrun: divide the weights too, for models too large for one process.")
+    ] = False,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Measure this machine for a few seconds, say what would be trained, and stop.")
     ] = False,
 ) -> None:
     """Pretrain an encoder. Ctrl-C, SIGTERM or SIGUSR1 saves the run; --resume continues it.
 
+    Several processes train one model: torchrun --nproc-per-node 4 -m bertsmith pretrain ...
+
     Library call: bertsmith.train.Pretraining(...).run()
     """
     with Interruption() as asked:
         from bertsmith.config import override
-        from bertsmith.recipes import find, largest_within
-        from bertsmith.train import Measure, Pretraining
+        from bertsmith.recipes import find
+        from bertsmith.train import Pretraining, find_team
 
-        run = Pretraining(
-            recipe=override(find(recipe), set or []),
-            data=data,
-            out=out,
-            start=start,
-            device=device,
-            save_every=save_every,
-            save_minutes=save_minutes,
-            evaluate_every=evaluate_every,
-            tokens_at_once=tokens_at_once,
-            workers=workers,
-        )
-        measured = None
-        if budget and (out / "run.json").is_file():
-            run = run.within(budget)  # its length was reckoned when it began
-        elif dry_run or budget:
-            run.plan(resume=resume)  # what cannot be trained need not be measured
-            measured = run.measure()
-            run = run.within(budget, measured=measured) if budget else run
-        if dry_run:
-            largest = {"largest recipe": largest_within(recipe, run, measured)} if measured else {}
-            facts(run.plan(resume=resume, measured=measured) | largest)
-            return
-        for number, stage in enumerate(run.recipe.stages):
-            if getattr(stage.schedule, "warmup_steps", 0) >= stage.steps:
-                talk.print(
-                    f"Note: stage {number} warms up to its last step. See stages.{number}.schedule.warmup_steps."
-                )
-        if resume and not (out / "run.json").is_file():
-            talk.print(f"Note: there is no run in {out} to resume, so a new one begins.")
-        heldout: dict[str, Measure] = {}
-        step = 0
-        with Bars() as bars:
-            for report in run.run(resume=resume, stop=asked):
-                heldout, step = report.heldout or heldout, report.step
-                bars("pretraining", step, report.steps, report.note())
-        if step < run.recipe.steps and asked.signal:
-            talk.print(f"Stopped at step {step:,} of {run.recipe.steps:,}. Go on with the same command and --resume.")
-            raise SystemExit(asked.exit_code)
+        with find_team(device, sharded=shard) as team:
+            talk.quiet = team.rank > 0
+            run = Pretraining(
+                recipe=override(find(recipe), set or []),
+                data=data,
+                out=out,
+                start=start,
+                device=team.device,
+                save_every=save_every,
+                save_minutes=save_minutes,
+                evaluate_every=evaluate_every,
+                tokens_at_once=tokens_at_once,
+                workers=workers,
+            )
+            measured = None
+            if budget and (out / "run.json").is_file():
+                run = run.within(budget)  # its length was reckoned when it began
+            elif dry_run or budget:
+                run.plan(resume=resume)  # what cannot be trained need not be measured
+                measured = run.measure(team=team)
+                run = run.within(budget, measured=measured) if budget else run
+            if dry_run:
+                _say_what_would_be(recipe, run, team, measured, resume=resume)
+                return
+            exit_code = _train(run, team, asked, resume=resume)
+        if exit_code:
+            raise SystemExit(exit_code)
+
+
+def _say_what_would_be(
+    recipe: str, run: "Pretraining", team: "Team", measured: "Measured | None", *, resume: bool
+) -> None:
+    from bertsmith.recipes import largest_within
+
+    largest = {"largest recipe": largest_within(recipe, run, measured)} if measured else {}
+    processes = {"processes": team.world} if team.world > 1 else {}
+    planned = run.plan(resume=resume, measured=measured) | processes | largest
+    if team.rank == 0:
+        facts(planned)
+
+
+def _train(run: "Pretraining", team: "Team", asked: Interruption, *, resume: bool) -> int:
+    """Train, and say what came of it; the exit code."""
+    from bertsmith.train import Measure
+
+    for number, stage in enumerate(run.recipe.stages):
+        if getattr(stage.schedule, "warmup_steps", 0) >= stage.steps:
+            talk.print(f"Note: stage {number} warms up to its last step. See stages.{number}.schedule.warmup_steps.")
+    if resume and not (run.out / "run.json").is_file():
+        talk.print(f"Note: there is no run in {run.out} to resume, so a new one begins.")
+    heldout: dict[str, Measure] = {}
+    step = 0
+    with Bars() as bars:
+        for report in run.run(resume=resume, stop=asked, team=team):
+            heldout, step = report.heldout or heldout, report.step
+            bars("pretraining", step, report.steps, report.note())
+    if step < run.recipe.steps and (exit_code := team.most(asked.exit_code)):
+        talk.print(f"Stopped at step {step:,} of {run.recipe.steps:,}. Go on with the same command and --resume.")
+        return exit_code
     figures = {
         f"held-out {name}": f"loss {m.loss:.3f}" + ("" if m.accuracy is None else f", accuracy {m.accuracy:.1%}")
         for name, m in heldout.items()
     }
-    facts({**figures, "model": out / "model", "log": out / "log.jsonl"})
+    if team.rank == 0:
+        facts({**figures, "model": run.out / "model", "log": run.out / "log.jsonl"})
+    return 0

@@ -1,7 +1,9 @@
 """Training: recipes and their stages, the loop, optimizers, schedules, runs that can be resumed."""
 
+from bertsmith.train.distributed import find_team
 from bertsmith.train.log import Log, read_log
 from bertsmith.train.loop import Loop, Measure, NotFinite, OutOfMemory, Step, Stop, evaluate
+from bertsmith.train.measuring import Measured
 from bertsmith.train.memory import keep_freed_memory
 from bertsmith.train.optimizers import AdamW, BertAdamW, Muon, NorMuon, Optimizer
 from bertsmith.train.pretraining import Pretraining
@@ -18,6 +20,7 @@ __all__ = [
     "Log",
     "Loop",
     "Measure",
+    "Measured",
     "Muon",
     "NorMuon",
     "NotFinite",
@@ -35,6 +38,7 @@ __all__ = [
     "WarmupStableDecay",
     "evaluate",
     "find_device",
+    "find_team",
     "keep_freed_memory",
     "precision_dtype",
     "read_log",

@@ -6,7 +6,7 @@ Whoever iterates decides what to log, when to evaluate and when to save; the loo
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -42,8 +42,8 @@ class Measure:
 class Step:
     """What one optimizer update did. `step` counts from 1; `position` is where the data goes on after it.
 
-    `tokens`, `statistics` and `lengths` (of each sequence) are of this process's share; `positions` are those of its rows,
-    with padding.
+    `tokens`, `positions` (those of the rows, with padding) and `statistics` are of the whole team, `lengths` (of each
+    sequence) of this process's share.
     """
 
     step: int
@@ -122,7 +122,8 @@ class Loop:
             self.optimizer.zero_grad()  # of a step that was given up
             # Dropout draws from a generator that is set anew for each step, so a resumed run needs no random state.
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(((self.seed << 32) + self.steps_before + index) * self.team.world + self.team.rank)
+                keyed = ((self.seed << 32) + self.steps_before + index) * self.team.world + self.team.rank
+                torch.manual_seed(keyed % (1 << 64))
                 with _in_memory(f"Step {number}", taken.batches):
                     batches = [batch.to(device) for batch in taken.batches]
                     measures = self._accumulate(batches)
@@ -135,18 +136,26 @@ class Loop:
                 raise NotFinite(number, what, taken.position)
             self._update(number)
             self.optimizer.zero_grad()
+            tokens, positions, *counted = self._counted(batches)
             yield Step(
                 step=index + 1,
                 measures=measures,
                 learning_rate=rate,
                 gradient_norm=norm,
-                tokens=sum(batch.num_tokens for batch in batches),
-                positions=sum(batch["input_ids"].numel() for batch in batches),
+                tokens=tokens,
+                positions=positions,
                 seconds=max(time.perf_counter() - started, 1e-9),
-                statistics=sum((batch.statistics for batch in batches), MaskStatistics()),
+                statistics=MaskStatistics(*counted),
                 lengths=np.concatenate([batch.lengths.numpy() for batch in taken.batches]),
                 position=taken.position,
             )
+
+    def _counted(self, batches: Sequence[Batch]) -> list[int]:
+        """Tokens, positions and mask statistics of all processes."""
+        statistics = sum((batch.statistics for batch in batches), MaskStatistics())
+        positions = sum(batch["input_ids"].numel() for batch in batches)
+        own = [sum(batch.num_tokens for batch in batches), positions, *astuple(statistics)]
+        return [int(count) for count in self.team.sum([float(count) for count in own])]
 
     def _update(self, number: int) -> None:
         try:
@@ -173,13 +182,18 @@ class Loop:
             return None
         scales = [o.weight * self.team.world / max(1.0, n) for o, n in zip(self.objectives, counts, strict=True)]
         totals: list[torch.Tensor] = []
-        for number, batch in enumerate(batches):
+        passes = self.team.passes(len(batches))
+        for number in range(passes):
             if self.team.world == 1 and number and self.stop():
                 return None
-            with self.team.adds_up(self._losses, last=number == len(batches) - 1):
+            # Who is through keeps the others company, with what counts for nothing.
+            batch, counts_for = (batches[number], 1.0) if number < len(batches) else (batches[-1], 0.0)
+            with self.team.adds_up(self._losses, last=number == passes - 1):
                 losses = list(self._losses(batch).values())
-                torch.stack([s * loss.total for s, loss in zip(scales, losses, strict=True)]).sum().backward()
-            totals.append(torch.stack([loss.figures() for loss in losses]))
+                total = [counts_for * s * loss.total for s, loss in zip(scales, losses, strict=True)]
+                torch.stack(total).sum().backward()
+            if counts_for:
+                totals.append(torch.stack([loss.figures() for loss in losses]))
         summed = self.team.sum(torch.stack(totals).double().sum(0).flatten().tolist())
         names = [objective.kind for objective in self.objectives]
         return {

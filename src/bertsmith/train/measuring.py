@@ -13,6 +13,7 @@ from bertsmith.errors import UsageError
 from bertsmith.nn import Model
 from bertsmith.train.loop import Loop, Stop, never
 from bertsmith.train.stage import Recipe, Stage
+from bertsmith.train.team import Team
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHARE_OF_FORWARD = 1 / 3  # of a training pass: looking at held-out text has no backward pass
@@ -53,7 +54,7 @@ def read_budget(text: str) -> Budget:
 
 @dataclass(frozen=True)
 class Pace:
-    """What one stage takes on this machine: `seconds` and real `tokens` of a step, and of one look at held-out text."""
+    """What one stage takes here: `seconds` and real `tokens` of a step, and of one look at held-out text."""
 
     seconds: float
     tokens: float
@@ -93,34 +94,45 @@ def measure(
     heldout_sequences: int,
     seconds: float = 4.0,
     stop: Stop = never,
+    team: Team = Team(),
 ) -> Measured:
     """Train `model`, which is spoiled by it, for about `seconds` in each stage's way.
 
     A step is put together from passes over `tokens_at_once` and one update, so that a batch of any size is measured in a
-    moment; the first pass, which finds its memory, is not counted.
+    moment; the first pass, which finds its memory, is not counted. A team measures together, and goes by the slowest.
     """
     paces = tuple(
-        _pace(recipe, stage, shards, model, tokens_at_once, heldout_sequences, seconds, stop) for stage in recipe.stages
+        _pace(
+            stage,
+            Loader(shards, stage.instances, length=stage.length, seed=recipe.seed),
+            model,
+            tokens_at_once=tokens_at_once,
+            heldout_sequences=heldout_sequences,
+            seconds=seconds,
+            stop=stop,
+            team=team,
+        )
+        for stage in recipe.stages
     )
     if next(model.parameters()).device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measured(paces, memory)
+    return Measured(paces, team.most(memory))
 
 
 def _pace(
-    recipe: Recipe,
     stage: Stage,
-    shards: Shards,
+    loader: Loader,
     model: Model,
+    *,
     tokens_at_once: int,
     heldout_sequences: int,
     seconds: float,
     stop: Stop,
+    team: Team,
 ) -> Pace:
-    loader = Loader(shards, stage.instances, length=stage.length, seed=recipe.seed)
-    size = max(1, min(stage.batch_size, tokens_at_once // stage.length))
+    size = max(1, min(stage.batch_size // team.world, tokens_at_once // stage.length))
     passes = list(islice(loader.steps(Draws(batch_size=size, masking=stage.masking)), 4))
     optimizer = stage.optimizer.build(model)
     updates = 0.0
@@ -142,6 +154,7 @@ def _pace(
         schedule=stage.schedule,
         steps=1 << 30,
         clip_norm=stage.clip_norm,
+        team=team,
         stop=stop,
     )
     spent, tokens, sequences, count = 0.0, 0, 0, 0
@@ -152,12 +165,13 @@ def _pace(
             continue
         spent, tokens, count = spent + step.seconds, tokens + step.tokens, count + 1
         sequences += size
-        if spent > seconds and count >= 2:
+        if team.most(int(spent > seconds and count >= 2)):
             break
-    per_sequence = (spent - updates) / sequences
+    updates = team.most(round(1e6 * updates)) / 1e6
+    per_sequence = (team.most(round(1e6 * spent)) / 1e6 - updates) / sequences
     return Pace(
-        seconds=per_sequence * stage.batch_size + updates / count,
-        tokens=tokens / sequences * stage.batch_size,
+        seconds=per_sequence * stage.batch_size / team.world + updates / count,
+        tokens=tokens / team.world / sequences * stage.batch_size,
         evaluation=per_sequence * heldout_sequences * _SHARE_OF_FORWARD,
     )
 

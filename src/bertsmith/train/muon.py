@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from bertsmith.nn import Block, Linear
+from bertsmith.train.rows import own_rows, whole
 
 # x -> a x + b x³ + c x⁵, five times over: singular values from 0.003 up come to between 0.7 and 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -41,6 +42,8 @@ class MuonAdamW(torch.optim.Optimizer):
     it `match_rms_adamw`). With `beta2`, each row of O is divided by the root of its running mean square, and the whole is
     scaled to that same root mean square again: NorMuon, algorithm 1.
 
+    Of parameters that are divided over processes (DTensors), each process gathers all and works out all, and changes its own.
+
     The entries of `stacked` say how many matrices lie below each other in each parameter of the group. All matrices of one
     shape go through the iterations together, in `dtype`.
     """
@@ -64,16 +67,19 @@ class MuonAdamW(torch.optim.Optimizer):
         stacks = []
         for p, stacked in taken:
             buffer = self._state(p, "momentum", p.shape).lerp_(p.grad, 1 - group["momentum"])
-            stacks.append(p.grad.lerp(buffer, group["momentum"]).unflatten(0, (stacked, -1)))
+            stacks.append(whole(p.grad.lerp(buffer, group["momentum"])).unflatten(0, (stacked, -1)))
         rate = group["lr"] * group["rate_factor"]
         for (p, _), update in zip(taken, orthogonalized(stacks, self.dtype), strict=True):
+            matrix = update.shape[1:]
             p.mul_(1 - rate * group["weight_decay"])
-            matrices = p.view(update.shape)
+            own, first = own_rows(p)
             if group["beta2"] is None:
-                matrices.add_(update, alpha=-rate * UPDATE_RMS * max(update.shape[1:]) ** 0.5)
+                update = update.flatten(0, 1)[first : first + len(own)]
+                own.add_(update, alpha=-rate * UPDATE_RMS * max(matrix) ** 0.5)
             else:
                 squares = self._state(p, "row_square", update.shape[:2])
-                matrices.sub_(rate * UPDATE_RMS * evened_out(update.float(), squares, group["beta2"]))
+                even = evened_out(update.float(), squares, group["beta2"])
+                own.sub_(rate * UPDATE_RMS * even.flatten(0, 1)[first : first + len(own)])
 
     def _adamw(self, group: dict[str, Any]) -> None:
         parameters = [p for p in group["params"] if p.grad is not None]
@@ -93,7 +99,11 @@ class MuonAdamW(torch.optim.Optimizer):
     def _state(self, p: Tensor, name: str, shape: Iterable[int]) -> Tensor:
         """A tensor of the state, which begins as zeros; it keeps the names of torch's AdamW."""
         if name not in self.state[p]:
-            self.state[p][name] = p.new_zeros(tuple(shape))
+            whole_shape = tuple(shape)
+            # Of a divided parameter only what is shaped like it is divided too.
+            self.state[p][name] = (
+                torch.zeros_like(p) if whole_shape == tuple(p.shape) else torch.zeros(whole_shape, device=p.device)
+            )
         return self.state[p][name]
 
 

@@ -7,8 +7,9 @@ RUN/
   model/         the finished model: everybody's folder
 """
 
+import json
 from collections.abc import Generator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,27 +62,38 @@ class Pretraining(Execution):
             TrainingError: losses are not finite again and again, or a step does not fit into memory however it is cut.
         """
         read_record(self.out)  # what is no run's folder is not touched
-        leads = team.rank == 0
-        log = Log(self.out) if leads else NoLog(self.out)
-        with owned(self.out) if leads else nullcontext():
-            if leads:
-                clear_litter(self.out)
+        log = Log(self.out) if team.rank == 0 else NoLog(self.out)
+        with ExitStack() as ownership:
+            with team.leader_first() as leads:
+                if leads:
+                    ownership.enter_context(owned(self.out))
+                    clear_litter(self.out)
             shards = Shards.load(self.data)
-            record, model, _ = self._begin(shards, resume=resume)
-            team.sum([0.0])  # nobody writes before everybody has looked
-            with team.leader_first():
+            record, model, found = self._begin(shards, resume=resume, team=team)
+            # Nobody writes before everybody has looked, and seen the same.
+            team.agree(
+                {
+                    "recipe": json.dumps(to_dict(record.recipe)),
+                    "data": record.data,
+                    "precision": record.precision,
+                    "settings": repr(replace(self, device="", data=Path())),
+                    "the newest checkpoint": "none" if found is None else f"step {found[1].step}",
+                }
+            )
+            with team.leader_first() as leads:
                 if leads and not (self.out / "run.json").is_file():
                     replace(record, reference=reference_losses(self.data)).write(self.out)
             execution = replace(self, tokens_at_once=self.tokens_at_once or record.tokens_at_once)
             session = Session(self.recipe, shards, model, log, execution, team, stop)
             yield from session.run()
             if session.finished:
-                with team.leader_first() as leads:
-                    if leads:
-                        self._save_model(model, shards, record)
+                finished = team.whole(model)
+                with team.leader_first():
+                    if finished is not None:
+                        self._save_model(finished, shards, record)
 
-    def measure(self, *, seconds: float = 3.0, stop: Stop = never) -> Measured:
-        """Train a model that is thrown away for a few seconds a stage, to see how fast this machine does it."""
+    def measure(self, *, seconds: float = 3.0, stop: Stop = never, team: Team = Team()) -> Measured:
+        """Train a model that is thrown away for a few seconds a stage, to see how fast the team does it here."""
         shards = Shards.load(self.data, thorough=False)
         device = find_device(self.device)
         model = self.recipe.model(len(shards.vocabulary)).initialized(self.recipe.seed)
@@ -89,11 +101,12 @@ class Pretraining(Execution):
         return measure(
             self.recipe,
             shards,
-            model.to(device),
+            team.place(model, device),
             tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
             heldout_sequences=self.heldout_sequences,
             seconds=seconds,
             stop=stop,
+            team=team,
         )
 
     def within(self, budget: str, *, measured: Measured | None = None) -> "Pretraining":
@@ -139,8 +152,15 @@ class Pretraining(Execution):
             "takes": f"{_duration(seconds)}, until {_clock(seconds)}",
         }
 
-    def _begin(self, shards: Shards, *, resume: bool) -> tuple[RunRecord, Model, tuple[Path, State] | None]:
+    def _begin(
+        self, shards: Shards, *, resume: bool, team: Team = Team()
+    ) -> tuple[RunRecord, Model, tuple[Path, State] | None]:
         """Everything that can go wrong before a run, before anything is written; and the checkpoint to go on from."""
+        fewest = min(stage.initial_batch_size or stage.batch_size for stage in self.recipe.stages)
+        if team.world > fewest:
+            raise UsageError(
+                f"{team.world} processes cannot share steps of {fewest} sequences. Start fewer, or raise batch_size."
+            )
         device, before = find_device(self.device), read_record(self.out)
         found = None
         if before is not None:
@@ -158,7 +178,7 @@ class Pretraining(Execution):
             tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
         )
         model.encoder.stream_dtype = precision_dtype(record.precision, device)
-        return record, model.to(device), found
+        return record, team.place(model, device), found
 
     def _check_same(self, before: RunRecord, shards: Shards, *, resume: bool) -> None:
         if not resume:
@@ -207,7 +227,7 @@ class Pretraining(Execution):
         lineage = {"recipe": to_dict(self.recipe), "shards": shards.sha256, "tokenizer": shards.tokenizer.sha256}
         if record.start is not None:
             lineage["continued_from"] = record.start
-        checkpoint = Checkpoint(model=model.to("cpu"), tokenizer=shards.tokenizer, lineage=lineage)
+        checkpoint = Checkpoint(model=model, tokenizer=shards.tokenizer, lineage=lineage)
         save_model(self.out / "model", checkpoint, replace=True)
 
 

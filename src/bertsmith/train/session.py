@@ -167,10 +167,12 @@ class Session:
             CheckpointError: the disk is full.
             Spoiled: a weight is not finite.
         """
-        with self.team.leader_first() as leads:
-            if leads and self._on_disk != self.state:
+        if self._on_disk != self.state:
+            if self.team.rank == 0:
                 self.log.sync()
-                save_state(self.out, self.state, self.model, self.optimizer, every=self.execution.save_every)
+            save_state(
+                self.out, self.state, self.model, self.optimizer, every=self.execution.save_every, team=self.team
+            )
         self._on_disk, self._saved_at = self.state, time.monotonic()
 
     def _say_where_it_stands(self) -> None:
@@ -278,6 +280,7 @@ class Session:
             )
             line = {"step": self.state.step, "stage": self.state.stage, "heldout": plain(measures)}
             self.log.write(line | ({"samples": samples} if samples else {}))
+        self.team.at_rest(self.model)
         return measures
 
     def _everybody_stops(self) -> bool:
@@ -358,7 +361,7 @@ class Session:
         if step % self.execution.log_every and step not in (1, self.recipe.steps):
             return
         edges = list(range(0, length + 16, 16))
-        counts, _ = np.histogram(update.lengths, edges)
+        counts = self.team.sum([float(count) for count in np.histogram(update.lengths, edges)[0]])
         self.log.write(
             {
                 "step": step,
@@ -370,6 +373,6 @@ class Session:
                 "seconds": round(update.seconds, 4),
                 "masking": update.statistics.rates(),
                 "fill": round(update.tokens / update.positions, 4),
-                "lengths": {"edges": edges, "counts": counts.tolist()},
+                "lengths": {"edges": edges, "counts": [int(count) for count in counts]},
             }
         )

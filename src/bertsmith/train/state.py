@@ -1,25 +1,27 @@
 """The state of a run on disk: what a resume needs, whole or absent.
 
-One folder a checkpoint, `checkpoints/step-00000100`: the model's and the optimizer's tensors as safetensors, and a small
-JSON file. No random state is stored, because none is kept: order, masks and dropout are functions of seed and step.
+One folder a checkpoint, `checkpoints/step-00000100`: the model's and the optimizer's tensors as safetensors, in as many
+pieces as the team has that wrote it, and a small JSON file. Any other team can go on from it. No random state is stored,
+because none is kept: order, masks and dropout are functions of seed and step.
 """
 
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bertsmith.data import Position
 from bertsmith.errors import CheckpointError, TrainingError
-from bertsmith.folders import publish, recover, verify
+from bertsmith.folders import recover, verify
 from bertsmith.nn import Model
+from bertsmith.train.rows import RowFiles, own_rows, write_rows
+from bertsmith.train.team import Team
 
 VERSION = 2
 KEEP = 2  # the newest may be the one that a crash is about to prove unreadable
@@ -49,8 +51,16 @@ class Spoiled(TrainingError):
     """A weight or a moment is not a finite number."""
 
 
-def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Optimizer, *, every: int) -> Path:
-    """Write `run/checkpoints/step-N`, durably, then remove those that nobody will need.
+def save_state(
+    run: Path,
+    state: State,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    *,
+    every: int,
+    team: Team = Team(),
+) -> Path:
+    """Write `run/checkpoints/step-N`, durably, then remove those that nobody will need. All of the team call it at once.
 
     The newest `KEEP` stay, and the newest older one at a multiple of `every` steps, which `state_before` may ask for.
 
@@ -59,24 +69,28 @@ def save_state(run: Path, state: State, model: Model, optimizer: torch.optim.Opt
         CheckpointError: the disk is full; the older checkpoints are all there.
     """
     folder = run / "checkpoints" / f"step-{state.step:08d}"
+    weights = model.state_dict()
     moments = {
         f"{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-    for name, tensor in [*model.state_dict().items(), *moments.items()]:
-        if not tensor.isfinite().all():
-            raise Spoiled(f"Step {state.step}: {name} has values that are not finite, so nothing was saved.")
-    with publish(folder, replace=True) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors"
-        )
-        save_file(moments, temporary / "optimizer.safetensors")
-        (temporary / "state.json").write_text(
-            json.dumps({"version": VERSION, **asdict(state)}) + "\n", encoding="utf-8"
-        )
-    prune(run, state.step, every=every)
+    tensors = [*weights.items(), *moments.items()]
+    broken = [name for name, tensor in tensors if not own_rows(tensor)[0].isfinite().all()]
+    if team.sum([float(len(broken))])[0]:
+        what = broken[0] if broken else "what another process holds"
+        raise Spoiled(f"Step {state.step}: {what} has values that are not finite, so nothing was saved.")
+    with team.publish(folder) as temporary:
+        if temporary is not None:
+            write_rows(temporary, "model", weights, team.rank, team.pieces)
+            write_rows(temporary, "optimizer", moments, team.rank, team.pieces)
+        if temporary is not None and team.rank == 0:
+            stored = {"version": VERSION, "pieces": team.pieces, **asdict(state)}
+            (temporary / "state.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
+    with team.leader_first() as leads:
+        if leads:
+            prune(run, state.step, every=every)
     return folder
 
 
@@ -133,6 +147,7 @@ def _first_whole(run: Path, folders: Iterable[Path]) -> tuple[Path, State] | Non
         if (version := stored.pop("version", 1)) > VERSION:
             raise CheckpointError(f"{folder} was written by a newer bertsmith (version {version}). Upgrade this one.")
         stored.setdefault("draws", stored["stage_step"])  # runs of bertsmith 0.1 knew no skipped batches
+        stored.pop("pieces", None)  # the files say so themselves
         return folder, State(**{**stored, "position": Position(**stored["position"])})
     if problems:
         raise CheckpointError(f"{run}: no checkpoint can be read: " + "; ".join(problems))
@@ -151,15 +166,37 @@ def clear_litter(run: Path) -> None:
 
 
 def load_weights(folder: Path, model: Model) -> None:
-    """Put a checkpoint's weights into `model`, which must be of the same shape."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    """Put a checkpoint's weights into `model`, which must be of the same shape; into a divided one, its own part.
+
+    Raises:
+        CheckpointError: the checkpoint has other tensors.
+    """
+    stored, wanted = RowFiles(folder, "model"), model.state_dict()
+    if stored.shapes() != {name: tuple(tensor.shape) for name, tensor in wanted.items()}:
+        raise CheckpointError(f"{folder} holds another model than this run trains.")
+    for name, tensor in wanted.items():
+        _fill(tensor, stored, name)
 
 
 def load_moments(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's moments into `optimizer`, which must be newly built for the same model."""
     values: dict[int, dict[str, Tensor]] = {}
-    moments: Mapping[str, Tensor] = load_file(folder / "optimizer.safetensors")
-    for key, value in moments.items():
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    stored = RowFiles(folder, "optimizer")
+    for key, shape in stored.shapes().items():
         index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if shape == tuple(parameter.shape):
+            value = torch.zeros_like(parameter, requires_grad=False)
+            _fill(value, stored, key)
+        else:
+            value = stored.read(key)
         values.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@torch.no_grad()
+def _fill(tensor: Tensor, stored: RowFiles, key: str) -> None:
+    """Read what this process holds of a tensor."""
+    own, first = own_rows(tensor)
+    own.copy_(stored.read(key, first, len(own)) if own is not tensor else stored.read(key))
