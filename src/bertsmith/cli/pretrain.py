@@ -1,13 +1,15 @@
 """bertsmith pretrain: a recipe and shards to a model."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from bertsmith.cli.interruption import Interruption
+from bertsmith.cli.panel import Panel
 from bertsmith.cli.recipes import Set
-from bertsmith.cli.terminal import Bars, facts, talk
+from bertsmith.cli.terminal import facts, talk
 
 if TYPE_CHECKING:
     from bertsmith.train import Measured, Pretraining, Team
@@ -36,6 +38,7 @@ def pretrain(
     shard: Annotated[
         bool, Option("--shard", help="Under torchrun: divide the weights too, for models too large for one process.")
     ] = False,
+    tensorboard: Annotated[Path | None, Option(help="Folder for event files that TensorBoard reads.")] = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Measure this machine for a few seconds, say what would be trained, and stop.")
     ] = False,
@@ -75,7 +78,7 @@ def pretrain(
             if dry_run:
                 _say_what_would_be(recipe, run, team, measured, resume=resume)
                 return
-            exit_code = _train(run, team, asked, resume=resume)
+            exit_code = _train(run, team, asked, tensorboard, resume=resume)
         if exit_code:
             raise SystemExit(exit_code)
 
@@ -92,9 +95,10 @@ def _say_what_would_be(
         facts(planned)
 
 
-def _train(run: "Pretraining", team: "Team", asked: Interruption, *, resume: bool) -> int:
+def _train(run: "Pretraining", team: "Team", asked: Interruption, tensorboard: Path | None, *, resume: bool) -> int:
     """Train, and say what came of it; the exit code."""
     from bertsmith.train import Measure
+    from bertsmith.train.tensorboard import EventFiles
 
     for number, stage in enumerate(run.recipe.stages):
         if getattr(stage.schedule, "warmup_steps", 0) >= stage.steps:
@@ -103,10 +107,16 @@ def _train(run: "Pretraining", team: "Team", asked: Interruption, *, resume: boo
         talk.print(f"Note: there is no run in {run.out} to resume, so a new one begins.")
     heldout: dict[str, Measure] = {}
     step = 0
-    with Bars() as bars:
+    with ExitStack() as open_while_training:
+        show = open_while_training.enter_context(Panel())
+        events = None
+        if tensorboard is not None and team.rank == 0:
+            events = open_while_training.enter_context(EventFiles(run.out, tensorboard))
         for report in run.run(resume=resume, stop=asked, team=team):
             heldout, step = report.heldout or heldout, report.step
-            bars("pretraining", step, report.steps, report.note())
+            show(report)
+            if events and step % run.log_every == 0:
+                events.update()
     if step < run.recipe.steps and (exit_code := team.most(asked.exit_code)):
         talk.print(f"Stopped at step {step:,} of {run.recipe.steps:,}. Go on with the same command and --resume.")
         return exit_code

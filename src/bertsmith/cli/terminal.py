@@ -3,8 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -91,28 +90,3 @@ def facts(pairs: Mapping[str, object]) -> None:
 def json_line(value: Any) -> None:
     """One JSON object on one line of stdout, for programs."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def interruptible() -> Iterator[list[str]]:
-    """Ctrl-C and SIGTERM ask for an orderly end: the list that is yielded then holds the signal's name.
-
-    A second signal is obeyed at once.
-    """
-    import signal
-
-    asked: list[str] = []
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: Any) -> None:
-        asked.append(signal.Signals(number).name)
-        talk.print(f"{asked[-1]}: saving after this step. Once more to leave at once.")
-        signal.signal(number, before[number] or signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
