@@ -54,15 +54,19 @@ def read_budget(text: str) -> Budget:
 
 @dataclass(frozen=True)
 class Pace:
-    """What one stage takes here: `seconds` and real `tokens` of a step, and of one look at held-out text."""
+    """What a stage takes here, in seconds: an `example`, an `update` of the weights, an `evaluation` on held-out text.
 
-    seconds: float
-    tokens: float
+    `tokens` are the real tokens of an example.
+    """
+
+    example: float
+    update: float
     evaluation: float
+    tokens: float
 
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds
+    def seconds(self, stage: Stage) -> float:
+        """All steps of the stage, without evaluations."""
+        return stage.examples * self.example + stage.steps * self.update
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,16 @@ class Measured:
         """What a run of `recipe`, whose stages these are, will take."""
         total = 0.0
         for stage, pace in zip(recipe.stages, self.paces, strict=True):
-            total += stage.examples / stage.batch_size * pace.seconds
-            total += (stage.steps / evaluate_every) * pace.evaluation
+            total += pace.seconds(stage) + stage.steps / evaluate_every * pace.evaluation
         return total + sum(pace.evaluation for pace in (self.paces[0], self.paces[-1]))
 
     def tokens(self, recipe: Recipe) -> float:
         """How many real tokens a run of `recipe` will see."""
-        return sum(s.examples / s.batch_size * p.tokens for s, p in zip(recipe.stages, self.paces, strict=True))
+        return sum(s.examples * p.tokens for s, p in zip(recipe.stages, self.paces, strict=True))
+
+    def speeds(self, recipe: Recipe) -> list[float]:
+        """Real tokens a second in each stage of a run of `recipe`."""
+        return [s.examples * p.tokens / p.seconds(s) for s, p in zip(recipe.stages, self.paces, strict=True)]
 
 
 def measure(
@@ -170,9 +177,10 @@ def _pace(
     updates = team.most(round(1e6 * updates)) / 1e6
     per_sequence = (team.most(round(1e6 * spent)) / 1e6 - updates) / sequences
     return Pace(
-        seconds=per_sequence * stage.batch_size / team.world + updates / count,
-        tokens=tokens / team.world / sequences * stage.batch_size,
+        example=per_sequence / team.world,
+        update=updates / count,
         evaluation=per_sequence * heldout_sequences * _SHARE_OF_FORWARD,
+        tokens=tokens / team.world / sequences,
     )
 
 

@@ -147,7 +147,7 @@ class Pretraining(Execution):
         done = found[1].step / self.recipe.steps if found else 0.0
         seconds = measured.seconds(self.recipe, self.evaluate_every) * (1 - done)
         return facts | {
-            "speed": ", then ".join(f"{pace.tokens_per_second:,.0f} tokens a second" for pace in measured.paces),
+            "speed": ", then ".join(f"{speed:,.0f} tokens a second" for speed in measured.speeds(self.recipe)),
             "memory": f"{measured.memory / 2**30:.1f} GiB",
             "takes": f"{_duration(seconds)}, until {_clock(seconds)}",
         }
