@@ -132,8 +132,9 @@ def cannot_write(path: Path, error: OSError) -> BertsmithError:
             f"{path}: the disk is full, nothing was written there. Free some space or choose another place."
         )
     reason = os.strerror(error.errno) if error.errno else error
-    kind = CheckpointError if error.errno == errno.EIO else UsageError
-    return kind(f"{path}: cannot be written ({reason}). Choose another place.")
+    if error.errno == errno.EIO:
+        return CheckpointError(f"{path}: cannot be written ({reason}). Look after the disk, or choose another place.")
+    return UsageError(f"{path}: cannot be written ({reason}). Choose another place.")
 
 
 def _system_error(error: BaseException) -> int:

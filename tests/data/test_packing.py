@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsmith.data import IGNORE_INDEX, Batch, Example, pack, pad
-from bertsmith.errors import DataError
+from bertsmith.errors import DataError, UsageError
 
 PAD = 9
 
@@ -113,7 +113,7 @@ def test_a_batch_without_labels_predicts_nothing() -> None:
     batch = pack([Example({"input_ids": ids, "token_type_ids": ids * 0})], length=4, pad_id=PAD)
     assert batch.label_positions.shape == (0,)
     assert not batch.has_padding
-    with pytest.raises(KeyError, match=r"no field 'labels'. Allowed: input_ids, position_ids"):
+    with pytest.raises(UsageError, match=r"no field 'labels'. Allowed: input_ids, position_ids"):
         batch["labels"]
 
 

@@ -188,5 +188,5 @@ def test_what_is_wrong_is_named_by_its_path(encoder_config: EncoderConfig, assig
 def test_an_encoder_without_token_table_says_so(encoder_config: EncoderConfig, examples: list[Example]) -> None:
     config = encoder_config(channels={"tokens": (nn.Position.Config(max_position_embeddings=19),)})
     encoder = replace(config).build()
-    with pytest.raises(LookupError, match="no lookup channel for input_ids"):
+    with pytest.raises(ConfigError, match="no lookup channel of input_ids"):
         _ = encoder.token_table

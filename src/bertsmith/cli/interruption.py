@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,9 +17,9 @@ _ECHO = 5.0  # seconds
 class Interruption:
     """Called, it says whether an orderly end has been asked for.
 
-    A signal that comes before anybody has called it ends the process at once: nothing is under way that could be saved. A
-    second signal ends it on the spot in any case, even in the middle of a save, which leaves the one before intact. Use it
-    as a context; the handlers of before come back after it.
+    A signal that comes before anybody has called it ends the process on the spot: nothing is under way that could be saved.
+    So does a second signal in any case, even in the middle of a save, which leaves the one before intact. Use it as a
+    context; the handlers of before come back after it.
     """
 
     def __init__(self) -> None:
@@ -50,10 +51,17 @@ class Interruption:
             return
         self._first = time.monotonic()
         self.signal = signal.Signals(number)
-        if again:
+        if self._somebody_listens and not again:
+            _say(f"{self.signal.name}: saving. Once more to leave at once.")
+            return
+        _say(f"{self.signal.name}: leaving at once.")
+        with suppress(RuntimeError):
             talk.show_cursor(True)  # a bar may have hidden it
-            os._exit(self.exit_code)
-        if not self._somebody_listens:
-            talk.print(f"{self.signal.name}: leaving at once.")
-            raise SystemExit(self.exit_code)
-        talk.print(f"{self.signal.name}: saving. Once more to leave at once.")
+        os._exit(self.exit_code)  # an exception would be lost in the middle of some imports and callbacks
+
+
+def _say(message: str) -> None:
+    try:
+        talk.print(message)
+    except RuntimeError:  # the signal came in the middle of another message
+        os.write(2, f"{message}\n".encode())

@@ -117,8 +117,9 @@ def _train(run: "Pretraining", team: "Team", asked: Interruption, tensorboard: P
             show(report)
             if events and step % run.log_every == 0:
                 events.update()
-    if step < run.recipe.steps and (exit_code := team.most(asked.exit_code)):
-        talk.print(f"Stopped at step {step:,} of {run.recipe.steps:,}. Go on with the same command and --resume.")
+    if (exit_code := team.most(asked.exit_code)) and not (run.out / "model").is_dir():
+        where = f"at step {step:,} of {run.recipe.steps:,}" if step else "before another step was made"
+        talk.print(f"Stopped {where}. Go on with the same command and --resume.")
         return exit_code
     figures = {
         f"held-out {name}": f"loss {m.loss:.3f}" + ("" if m.accuracy is None else f", accuracy {m.accuracy:.1%}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bertsmith.data.statistics import MaskStatistics
-from bertsmith.errors import nearest
+from bertsmith.errors import UsageError, nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,15 @@ class Batch:
     statistics: MaskStatistics = field(default_factory=MaskStatistics)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The per-token field `name`, `(rows, length)`."""
+        """The per-token field `name`, `(rows, length)`.
+
+        Raises:
+            UsageError: there is no such field; a channel names it, or an objective.
+        """
         try:
             return self.fields[name]
         except KeyError:
-            raise KeyError(f"this batch has no field {name!r}.{nearest(name, self.fields)}") from None
+            raise UsageError(f"A batch has no field {name!r}.{nearest(name, self.fields)}") from None
 
     @property
     def attention_mask(self) -> Tensor:

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -34,7 +34,9 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class Instances(Part):
-    """Plug point: how examples are cut from documents."""
+    """Plug point: how examples are cut from documents. `gives` names the targets of each."""
+
+    gives: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def plan(self, shards: Shards, length: int, seed: int, epoch: int) -> Plan:
@@ -62,6 +64,7 @@ class SentencePairs(Instances, kind="sentence_pairs"):
     Reference: Devlin et al. 2019, section 3.1, task 2; google-research/bert, `create_instances_from_document`.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("next_sentence_label",)
     short_sequence_rate: float = 0.1
     random_next_rate: float = 0.5
 

@@ -16,7 +16,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -157,6 +157,15 @@ class Shards:
             raise CheckpointError(f"{path / MANIFEST}: lists {counts} for {split}, and the shards hold {found}.")
         digest = sha256_of(path / INTEGRITY)
         return cls(path, split, tokenizer, manifest, digest, **found, _shards=shards)
+
+    def head(self, documents: int) -> "Shards":
+        """The first `documents` documents, or what the first shard has of them: for a quick look."""
+        first = self._shards[0]
+        documents = min(documents, len(first.documents) - 1)
+        sentences = int(first.documents[documents])
+        tokens = int(first.sentences[sentences])
+        few = _Shard(first.tokens[:tokens], first.sentences[: sentences + 1], first.documents[: documents + 1])
+        return replace(self, documents=documents, sentences=sentences, tokens=tokens, _shards=(few,))
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bertsmith.config import require
 from bertsmith.data import Batch
+from bertsmith.errors import ConfigError
 from bertsmith.nn.blocks import Block, Masks, Streams
 from bertsmith.nn.channels import Channel, Lookup, Position, Sizes
 from bertsmith.nn.dropout import Dropout
@@ -140,4 +141,4 @@ class Encoder(nn.Module):
         for channel in cast(nn.ModuleList, self.channels["tokens"]):
             if isinstance(channel, Lookup) and channel.field == "input_ids":
                 return channel.table
-        raise LookupError("this encoder has no lookup channel for input_ids")
+        raise ConfigError("channels: there is no lookup channel of input_ids, which predicting tokens needs")

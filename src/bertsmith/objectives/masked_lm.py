@@ -1,7 +1,7 @@
 """Masked language modelling (Devlin et al. 2018, §3.1, task 1)."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ class MaskedLM(Objective, kind="masked_lm"):
     Relations: the same loss serves a causal or a permutation model, whose labels and views differ.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
     weight: float = 1.0
     view: View = View()
     stream: str = "tokens"

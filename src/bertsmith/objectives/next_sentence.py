@@ -18,6 +18,7 @@ class NextSentence(Objective, kind="next_sentence"):
     """
 
     needs_pooler: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("next_sentence_label",)
     weight: float = 1.0
     view: View = View()
 

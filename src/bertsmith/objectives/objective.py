@@ -45,9 +45,14 @@ class Loss:
 
 
 class Objective(Part):
-    """A training objective. Its name in logs and in checkpoints is its kind."""
+    """A training objective. Its name in logs and in checkpoints is its kind.
+
+    `needs` names what it reads of a batch beyond the text: "labels", which a masking policy gives, or a target of each
+    sequence, which the instances give.
+    """
 
     needs_pooler: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
     view: View = View()
     weight: float = 1.0
 

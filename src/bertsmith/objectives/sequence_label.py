@@ -22,6 +22,7 @@ class SequenceLabel(Objective, kind="sequence_label"):
     """
 
     needs_pooler: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("label",)
     num_labels: int
     dropout: float = 0.1
     weight: float = 1.0
@@ -50,6 +51,7 @@ class SequenceScore(Objective, kind="sequence_score"):
     """
 
     needs_pooler: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("label",)
     dropout: float = 0.1
     weight: float = 1.0
     view: View = View()

@@ -3,15 +3,15 @@
 import re
 import resource
 import time
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 
-from bertsmith.data import Draws, Loader, Shards
+from bertsmith.data import Draws, Loader, Shards, prefetched
 from bertsmith.errors import UsageError
 from bertsmith.nn import Model
-from bertsmith.train.loop import Loop, Stop, never
+from bertsmith.train.loop import Loop
 from bertsmith.train.stage import Recipe, Stage
 from bertsmith.train.team import Team
 
@@ -100,7 +100,6 @@ def measure(
     tokens_at_once: int,
     heldout_sequences: int,
     seconds: float = 4.0,
-    stop: Stop = never,
     team: Team = Team(),
 ) -> Measured:
     """Train `model`, which is spoiled by it, for about `seconds` in each stage's way.
@@ -116,7 +115,6 @@ def measure(
             tokens_at_once=tokens_at_once,
             heldout_sequences=heldout_sequences,
             seconds=seconds,
-            stop=stop,
             team=team,
         )
         for stage in recipe.stages
@@ -136,11 +134,10 @@ def _pace(
     tokens_at_once: int,
     heldout_sequences: int,
     seconds: float,
-    stop: Stop,
     team: Team,
 ) -> Pace:
     size = max(1, min(stage.batch_size // team.world, tokens_at_once // stage.length))
-    passes = list(islice(loader.steps(Draws(batch_size=size, masking=stage.masking)), 4))
+    passes = loader.steps(Draws(batch_size=size, masking=stage.masking))
     optimizer = stage.optimizer.build(model)
     updates = 0.0
 
@@ -162,18 +159,17 @@ def _pace(
         steps=1 << 30,
         clip_norm=stage.clip_norm,
         team=team,
-        stop=stop,
     )
     spent, tokens, sequences, count = 0.0, 0, 0, 0
-    endless = (passes[i % len(passes)] for i in range(1 << 30))
-    for step in loop.run(endless):
-        if step.step == 1:
-            updates = 0.0
-            continue
-        spent, tokens, count = spent + step.seconds, tokens + step.tokens, count + 1
-        sequences += size
-        if team.most(int(spent > seconds and count >= 2)):
-            break
+    with closing(prefetched(passes, depth=4)) as drawn:
+        for step in loop.run(drawn):
+            if step.step == 1:
+                updates = 0.0
+                continue
+            spent, tokens, count = spent + step.seconds, tokens + step.tokens, count + 1
+            sequences += size
+            if team.most(int(spent > seconds and count >= 2)):
+                break
     updates = team.most(round(1e6 * updates)) / 1e6
     per_sequence = (team.most(round(1e6 * spent)) / 1e6 - updates) / sequences
     return Pace(

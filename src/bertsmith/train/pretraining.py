@@ -31,6 +31,7 @@ from bertsmith.train.session import Execution, Report, Session
 from bertsmith.train.stage import Recipe, find_device, precision_dtype
 from bertsmith.train.state import State, clear_litter, newest_state
 from bertsmith.train.team import Team
+from bertsmith.train.trial import going_together, try_stages
 
 TOKENS_AT_ONCE = 1 << 14
 
@@ -92,7 +93,7 @@ class Pretraining(Execution):
                     if finished is not None:
                         self._save_model(finished, shards, record)
 
-    def measure(self, *, seconds: float = 3.0, stop: Stop = never, team: Team = Team()) -> Measured:
+    def measure(self, *, seconds: float = 3.0, team: Team = Team()) -> Measured:
         """Train a model that is thrown away for a few seconds a stage, to see how fast the team does it here."""
         shards = Shards.load(self.data, thorough=False)
         device = find_device(self.device)
@@ -105,7 +106,6 @@ class Pretraining(Execution):
             tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
             heldout_sequences=self.heldout_sequences,
             seconds=seconds,
-            stop=stop,
             team=team,
         )
 
@@ -178,7 +178,10 @@ class Pretraining(Execution):
             tokens_at_once=self.tokens_at_once or TOKENS_AT_ONCE,
         )
         model.encoder.stream_dtype = precision_dtype(record.precision, device)
-        return record, team.place(model, device), found
+        model = team.place(model, device)
+        try_stages(self.recipe, shards, model)
+        team.at_rest(model)
+        return record, model, found
 
     def _check_same(self, before: RunRecord, shards: Shards, *, resume: bool) -> None:
         if not resume:
@@ -207,7 +210,8 @@ class Pretraining(Execution):
 
     def _model(self, shards: Shards, started: Checkpoint | None) -> Model:
         wanted = self.recipe.model(len(shards.vocabulary))
-        model = wanted.initialized(self.recipe.seed)
+        with going_together("encoder"):
+            model = wanted.initialized(self.recipe.seed)
         if started is not None:
             if started.tokenizer.sha256 != shards.tokenizer.sha256:
                 raise CheckpointError(

@@ -61,11 +61,15 @@ def read_record(run: Path) -> RunRecord | None:
     """
     path = run / "run.json"
     if not path.is_file():
-        if run.exists() and (not run.is_dir() or {e.name for e in run.iterdir()} - {_unfinished(path).name, OWNER}):
+        is_free = not run.exists() or (
+            # run.json itself may appear just now: who writes it holds the lock that comes next.
+            run.is_dir() and {e.name for e in run.iterdir()} <= {_unfinished(path).name, path.name, OWNER}
+        )
+        if not is_free:
             raise UsageError(f"{run} is not empty and not a run. Choose another folder with -o.")
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = _as_today(json.loads(path.read_text(encoding="utf-8")))
         return RunRecord(
             recipe=from_dict(Recipe, values["recipe"]),
             **{name: values[name] for name in ("data", "start", "precision", "versions")},
@@ -73,6 +77,15 @@ def read_record(run: Path) -> RunRecord | None:
         )
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged, or not a pretraining run's: {error}") from error
+
+
+def _as_today(values: dict[str, Any]) -> dict[str, Any]:
+    """Stages of bertsmith 0.1 said in how many passes their batch went; a run says how much goes into one."""
+    at_once = []
+    for stage in values["recipe"]["stages"]:
+        if (passes := stage.pop("accumulation", 1)) > 1:
+            at_once.append(stage["batch_size"] * stage["length"] // passes)
+    return values | {"tokens_at_once": min(at_once)} if at_once else values
 
 
 def _unfinished(path: Path) -> Path:

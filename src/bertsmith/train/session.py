@@ -11,7 +11,7 @@ import numpy as np
 from bertsmith.config import require
 from bertsmith.data import Batch, Drawn, Loader, Position, Shards, prefetched, read_manifest
 from bertsmith.data.workers import drawn_by_workers
-from bertsmith.errors import CheckpointError, TrainingError, UsageError
+from bertsmith.errors import CheckpointError, DataError, TrainingError, UsageError
 from bertsmith.nn import Model
 from bertsmith.train.log import Log, plain
 from bertsmith.train.loop import Loop, Measure, NotFinite, OutOfMemory, Step, Stop, evaluate, never
@@ -20,6 +20,7 @@ from bertsmith.train.stage import Recipe, Stage
 from bertsmith.train.state import (
     Spoiled,
     State,
+    forget_after,
     load_moments,
     load_weights,
     newest_state,
@@ -120,6 +121,8 @@ class Session:
         if found is not None:
             self._load(found[0])
             self._say_where_it_stands()
+            if team.rank == 0:
+                prune(self.out, self.state.step, every=execution.save_every)
 
     @property
     def finished(self) -> bool:
@@ -142,7 +145,7 @@ class Session:
         return self.recipe.stages[self.state.stage]
 
     def run(self) -> Iterator[Report]:
-        """Every step that is left. Told to stop, or no longer iterated, it saves and ends."""
+        """Every step that is left. Told to stop, no longer iterated, or without any more data, it saves and ends."""
         try:
             if self._owes_heldout:
                 self._heldout = self._heldout_batches(self._stage)
@@ -153,7 +156,7 @@ class Session:
                 yield from self._train()
                 if self.state.stage_step < self._stage.steps:
                     break
-        except GeneratorExit:
+        except (GeneratorExit, DataError):
             self.save()
             raise
         self.save()
@@ -304,26 +307,31 @@ class Session:
         """Go on as if the batch had not been there; after too many in a row, from a checkpoint without them all."""
         state = self.state
         self.state = replace(state, position=error.position, draws=state.draws + 1, skipped=state.skipped + 1)
-        if self.state.skipped < SKIPS:
+        if self.state.skipped % SKIPS:
             self.log.event(state.step, "skipped", f"{error} The batch was skipped.")
         else:
-            self._roll_back(TrainingError(f"{error} So were {SKIPS} batches in a row."))
+            self._roll_back(TrainingError(f"{error} So were {self.state.skipped} batches in a row."))
 
     def _roll_back(self, error: TrainingError) -> None:
-        """Go on from an older checkpoint with the batches that come now."""
+        """Go on from an older checkpoint with the batches that come now; from the same one if it was of no use yet."""
         at = self.state
-        found = state_before(self.out, at.step, every=self.execution.save_every)
-        if found is None or found[1].stage != at.stage or at.rollbacks == ROLLBACKS:
-            why = (
-                "there is no older checkpoint of this stage" if at.rollbacks < ROLLBACKS else "it has been done already"
-            )
-            raise TrainingError(f"{error} Going back to a checkpoint cannot help: {why}.")
+        if at.rollbacks == ROLLBACKS:
+            raise TrainingError(f"{error} Going back to a checkpoint has not helped {ROLLBACKS} times.")
+        found = state_before(self.out, at.step + (at.skipped > SKIPS), every=self.execution.save_every)
+        if found is None or found[1].stage != at.stage:
+            raise TrainingError(f"{error} There is no older checkpoint of this stage to go back to.")
         folder, then = found
-        self.state = replace(at, step=then.step, stage_step=then.stage_step, rollbacks=at.rollbacks + 1, skipped=0)
+        self.state = replace(
+            at,
+            step=then.step,
+            stage_step=then.stage_step,
+            rollbacks=at.rollbacks + 1,
+            skipped=max(at.skipped, SKIPS),
+        )
         self._load(folder)
         with self.team.leader_first() as leads:
             if leads:
-                prune(self.out, then.step, every=self.execution.save_every)
+                forget_after(self.out, then.step)
         self._on_disk = then
         self.log.cut(then.step)
         self.log.event(then.step, "rolled_back", f"{error} Back to step {then.step:,}, and on with the next batches.")

@@ -40,6 +40,11 @@ class Stage:
         require(self.length >= 8, "length", f"expected at least 8 tokens, got {self.length}")
         require(self.batch_size > 0, "batch_size", f"expected at least 1, got {self.batch_size}")
         require(bool(self.objectives), "objectives", "expected at least one")
+        given = {*self.instances.gives, *(() if self.masking is None else ("labels",))}
+        for objective in self.objectives:
+            missing = " and ".join(name for name in objective.needs if name not in given)
+            problem = f"{objective.kind} needs {missing}, and neither the instances nor the masking give it"
+            require(not missing, "objectives", problem)
         require(self.clip_norm > 0, "clip_norm", f"expected more than 0, got {self.clip_norm}")
         first = self.initial_batch_size
         require(

@@ -90,20 +90,32 @@ def save_state(
             (temporary / "state.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
     with team.leader_first() as leads:
         if leads:
+            forget_after(run, state.step)
             prune(run, state.step, every=every)
     return folder
 
 
 def prune(run: Path, step: int, *, every: int) -> None:
-    """Remove the checkpoints that a run that stands at `step` will not need, and later ones, which it could not read."""
+    """Remove the checkpoints that a run which stands at `step` will not need."""
     older = [folder for folder in saved_states(run) if step_of(folder) < step]
     needed = [*older[1 - KEEP :], *[folder for folder in older if step_of(folder) % every == 0][-1:]]
+    for folder in older:
+        if folder not in needed:
+            _remove(folder)
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Remove the checkpoints after `step`, newest first: they could not be read, or the run goes another way from there."""
     for folder in reversed(saved_states(run)):
-        if folder not in needed and step_of(folder) != step:
-            gone = folder.with_name(f".{folder.name}{_GONE}")
-            with suppress(OSError):  # what stays will be tried again
-                folder.rename(gone)  # nobody shall take half of it for a checkpoint
-                shutil.rmtree(gone)
+        if step_of(folder) > step:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    gone = folder.with_name(f".{folder.name}{_GONE}")
+    with suppress(OSError):  # what stays will be tried again
+        folder.rename(gone)  # nobody shall take half of it for a checkpoint
+        shutil.rmtree(gone)
 
 
 def step_of(folder: Path) -> int:
