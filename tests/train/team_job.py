@@ -1,20 +1,23 @@
 """One process of a team, started by torchrun: trains the runs that its argument lists, one after another.
 
-Each is a JSON object with `recipe`, `data`, `out`, and if need be `sharded`, `until` (the step to stop after) and `die`: a
-process's rank or "all", and the step after which it kills itself, or in whose checkpoint it does so after `writing`.
+Each is a JSON object with `recipe`, `data`, `out`, and if need be `sharded`, `resume`, `patience`, `until` (the step to stop
+after) and `die`: a process's rank or "all", and the step after which it kills itself, or in whose checkpoint it does so after
+`writing`; not where torchrun has started it again. With `hangs` it dies only after so many seconds of saying nothing.
 """
 
 import json
 import os
 import signal
 import sys
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from bertsmith.cli.interruption import Interruption
 from bertsmith.config import from_dict
 from bertsmith.errors import BertsmithError
-from bertsmith.train import Pretraining, Recipe, Team, find_team, state
+from bertsmith.train import Pretraining, Recipe, Team, find_team, leave, state
 
 
 def train(job: dict[str, Any], team: Team, asked: Interruption) -> None:
@@ -38,7 +41,7 @@ def train(job: dict[str, Any], team: Team, asked: Interruption) -> None:
                 die(job, team)
 
         state.write_rows = write_and_die
-    steps = run.run(resume=True, team=team, stop=asked)
+    steps = run.run(resume=job.get("resume", True), team=team, stop=asked)
     for report in steps:
         if report.step == job.get("until"):
             steps.close()
@@ -47,16 +50,24 @@ def train(job: dict[str, Any], team: Team, asked: Interruption) -> None:
 
 
 def die(job: dict[str, Any], team: Team) -> None:
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
+        return
     if job["die"]["rank"] == "all":
         os.kill(os.getppid(), signal.SIGKILL)
     if job["die"]["rank"] in ("all", team.rank):
+        time.sleep(job["die"].get("hangs", 0.0))
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _team(job: dict[str, Any]) -> AbstractContextManager[Team]:
+    return find_team(sharded=job.get("sharded", False), patience=job.get("patience", 60.0))
 
 
 for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
     try:
-        with Interruption() as asked, find_team(sharded=job.get("sharded", False), patience=60.0) as team:
+        with Interruption() as asked, _team(job) as team:
             train(job, team, asked)
     except BertsmithError as error:
-        print(f"Error: {error}", flush=True)
-        raise SystemExit(error.exit_code) from None
+        print(f"Error: {error}")
+        leave(error.exit_code)
+leave(0)

@@ -26,11 +26,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def launch(processes: int, folder: Path, jobs: list[Job]) -> subprocess.CompletedProcess[str]:
+def launch(processes: int, folder: Path, jobs: list[Job], *options: str) -> subprocess.CompletedProcess[str]:
     """Let torchrun carry out some jobs, one after another."""
     listed = folder / "jobs.json"
     listed.write_text(json.dumps(jobs), encoding="utf-8")
-    command = [*TORCHRUN, str(processes), str(Path(__file__).with_name("team_job.py")), str(listed)]
+    command = [*TORCHRUN, str(processes), *options, str(Path(__file__).with_name("team_job.py")), str(listed)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=200, check=False)
 
 
@@ -162,8 +162,7 @@ def test_each_process_writes_its_own_rows(runs: Mapping[str, Job]) -> None:
     ("processes", "sharded", "deaths"),
     [
         (2, False, [{"rank": "all", "step": 3}, {"rank": 1, "step": 5}, {"rank": 0, "writing": 6}]),
-        (2, True, [{"rank": 0, "step": 3}, {"rank": 1, "writing": 4}]),
-        (4, False, [{"rank": 3, "step": 3}]),
+        (2, True, [{"rank": 1, "writing": 4}]),
     ],
 )
 def test_killed_and_resumed_to_the_same_bits(
@@ -187,6 +186,32 @@ def test_killed_and_resumed_to_the_same_bits(
     assert done.returncode == 0, done.stderr
     assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
     assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_given_up(uneven: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    hangs = {"rank": 1, "step": 3, "hangs": 15.0}
+    job = {"recipe": to_dict(uneven), "data": str(shard_folder), "out": str(tmp_path / "run"), "save_every": 2}
+    started = time.monotonic()
+    done = launch(2, tmp_path, [job | {"die": hangs, "patience": 4.0}])
+    assert done.returncode != 0
+    assert "has said nothing for 4 seconds" in done.stdout
+    assert time.monotonic() - started < 60
+    found = newest_state(tmp_path / "run")
+    assert found is not None and found[1].step == 2
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_again_after_a_death(uneven: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    base = {"recipe": to_dict(uneven), "data": str(shard_folder), "save_every": 2}
+    killed = base | {"out": str(tmp_path / "killed"), "die": {"rank": 3, "step": 3}}
+    straight = base | {"out": str(tmp_path / "straight")}
+    refused = straight | {"resume": False}
+    done = launch(4, tmp_path, [killed, straight, refused], "--max-restarts=1")
+    assert done.returncode != 0 and done.stdout.count("already holds a run") == 1, done.stderr
+    assert done.stdout.count("Another process of this run has ended") == 1
+    assert [r["step"] for r in read_log(tmp_path / "killed") if r.get("event") == "resumed"] == [2]
+    assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
 
 
 def test_alone_is_a_team_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,11 +287,11 @@ def test_only_one_process_talks_and_all_go_by_one_measurement(shard_folder: Path
         line = command(shard_folder, tmp_path / "run", *more)
         return subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=200, check=False)
 
-    done = run("--budget", "0.5s")
+    dry = run("--dry-run", "--budget", "0.5s")
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stdout.count("speed  ") == 1 and dry.stdout.count("processes  ") == 1
+    assert not (tmp_path / "run").exists()
+    done = run()
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("model ") == 1 and done.stdout.count("held-out masked_lm") == 1
     assert done.stderr.count("pretraining: 100%") == 1 and "arning" not in done.stderr
-    refused = run()
-    assert refused.returncode != 0 and refused.stderr.count("already holds a run") == 1
-    dry = run("--dry-run", "--resume", "--budget", "0.5s")
-    assert dry.returncode == 0 and dry.stdout.count("speed") == 0 and dry.stdout.count("processes  ") == 1

@@ -52,7 +52,7 @@ def pretrain(
     with Interruption() as asked:
         from bertsmith.config import override
         from bertsmith.recipes import find
-        from bertsmith.train import Pretraining, find_team
+        from bertsmith.train import Pretraining, find_team, leave
 
         with find_team(device, sharded=shard) as team:
             talk.quiet = team.rank > 0
@@ -77,8 +77,9 @@ def pretrain(
                 run = run.within(budget, measured=measured) if budget else run
             if dry_run:
                 _say_what_would_be(recipe, run, team, measured, resume=resume)
-                return
-            exit_code = _train(run, team, asked, tensorboard, resume=resume)
+            exit_code = 0 if dry_run else _train(run, team, asked, tensorboard, resume=resume)
+        if team.world > 1:
+            leave(exit_code)
         if exit_code:
             raise SystemExit(exit_code)
 

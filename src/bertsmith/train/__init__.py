@@ -1,6 +1,6 @@
 """Training: recipes and their stages, the loop, optimizers, schedules, runs that can be resumed."""
 
-from bertsmith.train.distributed import find_team
+from bertsmith.train.distributed import find_team, leave
 from bertsmith.train.log import Log, read_log
 from bertsmith.train.loop import Loop, Measure, NotFinite, OutOfMemory, Step, Stop, evaluate
 from bertsmith.train.measuring import Measured
@@ -40,6 +40,7 @@ __all__ = [
     "find_device",
     "find_team",
     "keep_freed_memory",
+    "leave",
     "precision_dtype",
     "read_log",
     "reference_losses",

@@ -5,13 +5,15 @@ between CPUs by gloo, gradients on GPUs by NCCL. Nothing here is pickled.
 """
 
 import os
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Never, cast
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -29,7 +31,6 @@ from bertsmith.train.stage import find_device
 from bertsmith.train.team import Team
 
 PATIENCE = 600.0  # seconds that a process waits for another before it takes it for dead
-_teams = count()  # what one team has put into the store must not be read by the next
 
 
 class Lost(TrainingError):
@@ -42,7 +43,7 @@ def find_team(device: str = "cpu", *, sharded: bool = False, patience: float = P
     MASTER_PORT, which torchrun sets. A team of one where RANK is not set.
 
     `device` "cuda" becomes each process's own. With `sharded`, weights, gradients and moments are divided over the team. An
-    error that another process tells of ends this one with its exit code alone.
+    error that another process tells of ends this one with its exit code alone. A script of one's own should end by `leave`.
 
     Raises:
         UsageError: the environment is incomplete, or there is no such device.
@@ -63,7 +64,7 @@ def find_team(device: str = "cpu", *, sharded: bool = False, patience: float = P
     wait = timedelta(seconds=patience)
     with _losses(patience):
         launcher, _, _ = next(rendezvous("env://", timeout=wait))
-        store = PrefixStore(f"bertsmith/{next(_teams)}", launcher)
+        store = PrefixStore(_met(launcher, rank, world, patience), launcher)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=world, timeout=wait
         )
@@ -79,11 +80,46 @@ def find_team(device: str = "cpu", *, sharded: bool = False, patience: float = P
     dist.destroy_process_group()
 
 
+def leave(exit_code: int) -> Never:
+    """End a process that was in a team of several, without the interpreter's own end.
+
+    A thread of gloo may still hold the last tensors it has sent. If it lets go of them while Python shuts down, Python ends
+    the thread in the middle of C++, and that ends the process by SIGABRT (seen with torch 2.13 on a busy machine).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
 def _number(name: str) -> int:
     value = os.environ.get(name, "")
     if not value.isdecimal():
         raise UsageError(f"RANK is set, so this is one of several processes, but {name} is {value!r}. Use torchrun.")
     return int(value)
+
+
+def _met(store: Store, rank: int, world: int, patience: float) -> str:
+    """Wait for all processes of the team; a name for it that no other team has had.
+
+    The launcher's store outlives a restart, with all that the processes of before have put there. So each process asks by a
+    name of its own, and goes by the answer to that name only.
+    """
+    own = f"bertsmith/{uuid4().hex}"
+    if rank:
+        store.set(f"bertsmith/asks/{rank}", own)
+        team = store.get(f"{own}/answer").decode()
+        store.set(f"{team}/came/{rank}", "")
+        return team
+    missing, deadline = set(range(1, world)), time.monotonic() + patience
+    while missing:
+        for other in missing:
+            if store.check([f"bertsmith/asks/{other}"]):
+                store.set(f"{store.get(f'bertsmith/asks/{other}').decode()}/answer", own)
+        missing = {other for other in missing if not store.check([f"{own}/came/{other}"])}
+        if time.monotonic() > deadline:
+            raise Lost(f"{len(missing)} of {world} processes did not come within {patience:,.0f} seconds.")
+        time.sleep(0.02)
+    return own
 
 
 def _share_cores(processes: int) -> None:
