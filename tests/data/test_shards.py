@@ -153,3 +153,13 @@ def test_the_writer_refuses_what_is_no_document(tmp_path: Path) -> None:
     for lengths in ([], [3], [2, 0], [1, 2]):
         with pytest.raises(ValueError, match="a document has sentences"):
             writer.add(np.arange(2), np.array(lengths, np.int64))
+
+
+@pytest.mark.parametrize("documents", [1, 3, 99])
+def test_the_head_is_the_first_documents(make_shards, documents: int) -> None:
+    whole = make_shards(DOCUMENTS, shard_tokens=1000)
+    few, kept = whole.head(documents), DOCUMENTS[:documents]
+    assert (few.documents, few.sentences, few.tokens) == (len(kept), sum(map(len, kept)), sum(map(sum, kept)))
+    assert few.document_bounds.tolist() == whole.document_bounds[: few.documents + 1].tolist()
+    assert few.token_slice(0, few.tokens).tolist() == whole.token_slice(0, few.tokens).tolist()
+    assert make_shards(DOCUMENTS, shard_tokens=10).head(99).documents == 3, "no more than the first shard has"

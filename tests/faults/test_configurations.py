@@ -56,7 +56,7 @@ def quick(recipe: Recipe) -> Recipe:
     return override(recipe, ["stages.0.steps=2", "stages.1.steps=1"])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_recipe_with_something_else_in_it(
     run_in: Callable[..., Pretraining], quick: Recipe, tmp_path: Path, data: st.DataObject
@@ -147,11 +147,11 @@ def test_a_dry_run_writes_nothing(run_in: Callable[..., Pretraining], straight: 
 
 @pytest.mark.slow
 def test_a_budget_of_time_is_kept(run_in: Callable[..., Pretraining], tmp_path: Path) -> None:
-    """Eight seconds asked for, on a machine that others use too."""
+    """Five seconds asked for, on a machine that others use too."""
     seldom = {"log_every": 100, "save_every": 100_000, "evaluate_every": 100_000}
     run = run_in(tmp_path / "run", **seldom)
-    run = run.within("8s", measured=run.measure(seconds=1.0))
+    run = run.within("5s", measured=run.measure(seconds=1.0))
     began = time.monotonic()
     for _ in run.run():
         pass
-    assert 3 < time.monotonic() - began < 24
+    assert 2 < time.monotonic() - began < 15

@@ -53,7 +53,7 @@ def test_a_death_at_every_call_of_a_save(job: Job, tmp_path: Path) -> None:
 def test_a_run_that_is_killed_again_and_again(
     job: Job, straight: Path, outcome: Callable, tmp_path: Path, soon: Callable
 ) -> None:
-    """At eight calls and at ten random moments, on one folder: nothing acknowledged is lost."""
+    """At five calls and at seven random moments, on one folder: nothing acknowledged is lost."""
     out, announced = tmp_path / "run", tmp_path / "announced"
     chance = random.Random(7)
 
@@ -63,12 +63,12 @@ def test_a_run_that_is_killed_again_and_again(
         found = newest_state(out)
         assert (found[1].step if found else 0) >= told
 
-    for number in (3, 9, 16, 25, 34, 45, 58, 70):
+    for number in (3, 16, 34, 58, 70):
         died = job("train", out=str(out), announced=str(announced), die_at=number)
         died.join()
         assert died.exitcode == KILLED
         check()
-    for _ in range(10):
+    for _ in range(7):
         before = announced.stat().st_size
         victim = job("train", out=str(out), announced=str(announced))
         if chance.random() < 0.7:

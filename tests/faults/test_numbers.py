@@ -173,7 +173,7 @@ def test_ten_in_a_row_go_back_to_a_checkpoint(
     assert told == list(range(1, 25)), "each step is told of once"
 
 
-@pytest.mark.parametrize("stops", [(9, 9, 9), (12, 15, 17, 19, 20, 21, 22, 23, 25), (8, 11)], ids=str)
+@pytest.mark.parametrize("stops", [(9, 9, 9), (12, 16, 19, 21, 23)], ids=str)
 @pytest.mark.parametrize("death", [False, True], ids=["stopped", "killed"])
 def test_interrupted_while_batches_are_skipped(
     run_in: Callable[..., Pretraining],

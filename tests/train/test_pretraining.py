@@ -1,12 +1,6 @@
 """Runs: 10 steps are 5 + 5, bit for bit, whatever interrupts them; and a run folder guards what it holds."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,47 +63,6 @@ def test_ten_steps_are_five_and_five(
         assert found is not None and found[1].step == stop
     train(run, resume=True)
     assert result(run.out) == result(straight)
-
-
-CHILD = """
-import json, sys, time
-from pathlib import Path
-import torch
-from bertsmith.config import from_dict
-from bertsmith.train import Pretraining, Recipe
-torch.set_num_threads(1)
-recipe = from_dict(Recipe, json.loads(sys.argv[1]))
-run = Pretraining(recipe=recipe, data=Path(sys.argv[2]), out=Path(sys.argv[3]), log_every=1, evaluate_every=4,
-                  save_every=1, heldout_sequences=8, tokens_at_once=90)
-for report in run.run(resume=True):
-    print(report.step, flush=True)
-    time.sleep(0.02)
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_and_resumed(
-    small_recipe: Recipe, shard_folder: Path, straight: Path, tmp_path: Path
-) -> None:
-    """SIGKILL at growing delays, on one and the same run: never a torn checkpoint, never one older than announced."""
-    out = tmp_path / "run"
-    command = [sys.executable, "-c", CHILD, json.dumps(to_dict(small_recipe)), str(shard_folder), str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    announced = 0
-    for delay in (0.0, 0.011, 0.023, 0.037):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-            assert child.stdout is not None
-            line = child.stdout.readline()
-            assert line, "the run ended before it could be killed"
-            announced = int(line)
-            time.sleep(delay)
-            child.send_signal(signal.SIGKILL)
-            announced = max([announced, *map(int, child.stdout.read().split())])
-        found = newest_state(out)
-        # Each step is saved before it is announced only after the one before: at most the last may be missing.
-        assert (found[1].step if found else 0) >= announced - 1
-    train(pretraining(small_recipe, shard_folder, out), resume=True)
-    assert result(out) == result(straight)
 
 
 def test_killed_before_the_first_checkpoint(

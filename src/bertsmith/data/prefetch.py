@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -33,6 +34,9 @@ def prefetched(
             yield item.value
     finally:
         ended.set()
+        with suppress(queue.Empty):
+            while True:
+                items.get_nowait()  # it may be waiting for a free place
         # A thread in the middle of one long item is left behind: it holds nothing and ends with that item.
         thread.join(timeout=1.0)
 
