@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,15 @@ import torch
 
 from bertsmith.cli import main
 from bertsmith.config import from_dict
-from bertsmith.data import SentencePairs, Shards
-from bertsmith.data.instances import PairPlan
 from bertsmith.train import AdamW, Pretraining, Recipe, loop, pretraining, session, state
+
+sys.path.insert(0, str(Path(__file__).parent))
+import slow_pairs  # noqa: F401 - a part that recipes may name
 
 # Every call that changes what is on disk. What a process has written survives it, so nothing is really made durable here.
 task: str = globals()["task"]
 arguments: dict[str, Any] = globals()["arguments"]
 CALLS = ("mkdir", "open", "write", "fsync", "rename", "replace", "unlink", "rmdir", "truncate", "ftruncate")
-
-
-@dataclass(frozen=True)
-class SlowPairs(SentencePairs, kind="slow_pairs"):
-    """Sentence pairs of a corpus so large that planning an epoch takes minutes; not that of a handful of documents."""
-
-    def plan(self, shards: Shards, length: int, seed: int, epoch: int) -> PairPlan:
-        deadline = time.monotonic() + (300 if shards.documents > 16 else 0)
-        while time.monotonic() < deadline:
-            reached("plan")
-            sum(range(1000))
-        return super().plan(shards, length, seed, epoch)
-
-
-def reached(point: str) -> None:
-    """Say that the work has come to a point, and give somebody the time to do something about it."""
-    if arguments.get("point") == point and "reached" in arguments:
-        Path(arguments["reached"]).touch()
 
 
 def die_at(number: int) -> None:
@@ -151,14 +133,14 @@ def struck(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def called(*given: Any, **named: Any) -> Any:
         nonlocal calls
-        calls += arguments["point"] != "pass" or given[0].model.training
+        calls += arguments["point"] != "pass" or given[0].model.training  # neither trials nor evaluations
         if calls == arguments["nth"]:
             if "signal" in arguments:
                 os.kill(os.getpid(), arguments["signal"])
             elif "fault" in arguments:
                 break_disk()
             else:
-                reached(arguments["point"])
+                Path(arguments["reached"]).touch()
                 hold()
         return function(*given, **named)
 

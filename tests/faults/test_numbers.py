@@ -171,6 +171,11 @@ def test_ten_in_a_row_go_back_to_a_checkpoint(
     assert events(run.out) == [(8, "rolled_back"), *[(8, "skipped")] * 3]
     told = [record["step"] for record in read_log(run.out) if "train" in record]
     assert told == list(range(1, 25)), "each step is told of once"
+    # A stop leaves a checkpoint of its own; where a rollback goes does not depend on such.
+    stopped = bad_run(run_in, recipe, shards, tmp_path / "stopped", range(10, 23))
+    train(stopped, until=9)
+    train(stopped)
+    assert all(torch.equal(expected[name], tensor) for name, tensor in weights(stopped.out).items())
 
 
 @pytest.mark.parametrize("stops", [(9, 9, 9), (12, 16, 19, 21, 23)], ids=str)

@@ -24,11 +24,11 @@ def test_eight_that_start_together(
     """Several times on one folder: one trains, seven end at once and name it; killed, it is no hindrance to the next."""
     out, held = tmp_path / "run", tmp_path / "hold"
     held.touch()
+    waiting = {"hold": str(held), "reached": str(tmp_path / "reached")}
     for turn in range(4):
         files = [str(tmp_path / f"said-{turn}-{number}") for number in range(8)]
         racing = [
-            job("command", argv=argv(out, "--resume"), stderr=file, point="pass", hold=str(held), nth=1)
-            for file in files
+            job("command", argv=argv(out, "--resume"), stderr=file, point="pass", nth=1, **waiting) for file in files
         ]
         soon(lambda racing=racing: sum(process.is_alive() for process in racing) == 1)
         time.sleep(0.02)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bertsmith.config import to_dict
 from bertsmith.data import workers
 from bertsmith.errors import DataError
 from bertsmith.train import Pretraining, Recipe, read_log
@@ -137,19 +138,26 @@ def descendants(of: int) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks up processes in /proc")
-def test_nobody_is_left_when_the_run_is_killed(job: Job, soon: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("doing", ["waiting", "planning"])
+def test_nobody_is_left_when_the_run_is_killed(
+    job: Job, recipe: Recipe, soon: Callable, tmp_path: Path, doing: str
+) -> None:
     shared = Path("/dev/shm")
     before = set(shared.iterdir()) if shared.exists() else set()
-    held = tmp_path / "hold"
+    held, begun = tmp_path / "hold", tmp_path / "begun"
     held.touch()
+    given = to_dict(recipe)
+    if doing == "planning":
+        given["stages"][0]["instances"] = {"kind": "slow_pairs", "begun": str(begun)}
     run = job(
         "train",
+        recipe=given,
         out=str(tmp_path / "run"),
-        announced=str(tmp_path / "announced"),
+        announced=str(begun),
         hold=str(held),
         settings={"workers": 2},
     )
-    soon((tmp_path / "announced").exists)
+    soon(begun.exists)
     below = descendants(run.pid or 0)
     assert len(below) >= 3, "two workers and the server that has forked them"
     run.kill()

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from bertsmith.train.team import Team
 
 VERSION = 2
 KEEP = 2  # the newest may be the one that a crash is about to prove unreadable
-_GONE = ".gone"  # ends the name of a checkpoint that is being removed
 
 
 @dataclass(frozen=True)
@@ -101,21 +99,14 @@ def prune(run: Path, step: int, *, every: int) -> None:
     needed = [*older[1 - KEEP :], *[folder for folder in older if step_of(folder) % every == 0][-1:]]
     for folder in older:
         if folder not in needed:
-            _remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # half of one fails its check; it will be tried again
 
 
 def forget_after(run: Path, step: int) -> None:
     """Remove the checkpoints after `step`, newest first: they could not be read, or the run goes another way from there."""
     for folder in reversed(saved_states(run)):
         if step_of(folder) > step:
-            _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    gone = folder.with_name(f".{folder.name}{_GONE}")
-    with suppress(OSError):  # what stays will be tried again
-        folder.rename(gone)  # nobody shall take half of it for a checkpoint
-        shutil.rmtree(gone)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def step_of(folder: Path) -> int:
@@ -167,14 +158,11 @@ def _first_whole(run: Path, folders: Iterable[Path]) -> tuple[Path, State] | Non
 
 
 def clear_litter(run: Path) -> None:
-    """Remove what those left behind that were killed while they wrote or removed checkpoints. Only for the run's owner."""
+    """Remove what those left behind that were killed while they wrote checkpoints. Only for the run's owner."""
     for folder in (run / "checkpoints").glob("step-*"):
         recover(folder)
     for litter in (run / "checkpoints").glob(".step-*"):
-        if litter.name.endswith(_GONE):
-            shutil.rmtree(litter, ignore_errors=True)
-        else:
-            recover(litter.with_name(litter.name[1:].partition(".")[0]))
+        recover(litter.with_name(litter.name[1:].partition(".")[0]))
 
 
 def load_weights(folder: Path, model: Model) -> None:
