@@ -85,6 +85,7 @@ class Regress(Task, kind="regress"):
     @torch.no_grad()
     def finish(self, model: Model) -> "Regress":
         head = cast(SequenceHead, model.heads[self.objective().kind]).classifier
+        assert head.bias is not None, "a sequence head has one"
         head.weight.mul_(self.scale)
         head.bias.mul_(self.scale).add_(self.center)
         return Regress()
