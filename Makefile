@@ -1,22 +1,18 @@
-# Two commands: `make demo` shows what bertsmith does, `make test` shows that it works (`make test-all`: as CI does). Each sets
-# up what it needs.
+# Two commands: `make demo` shows what bertsmith does, `make test` shows that it works. Each sets up what it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/
 
-.PHONY: help demo test test-all check format clean
+.PHONY: help demo test check format records clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/installed  ## raw text to a working BERT and a report page, in minutes
 	$(RUN)bertsmith demo
 
-test: $(VENV)/installed-dev check  ## format, types, room rules and the tests that take seconds
-	$(RUN)python -m pytest -n 2 -m 'not slow' --durations 10
-
-test-all: $(VENV)/installed-dev check  ## the same with the tests that take longer: kills, signals, many processes
+test: $(VENV)/installed-dev check  ## format, types, room rules and all tests
 	$(RUN)python -m pytest -n 2 --durations 10
 
 check: $(VENV)/installed-dev  ## format, types and room rules only

@@ -177,11 +177,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="WORD", help="leave out contestants with such a word"
+    )
     parser.add_argument("--quick", action="store_true", help="three short rounds, nothing compiled")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     rounds, steps = (3, min(5, options.steps)) if options.quick else (options.rounds, options.steps)
-    names = [name for name in CONTESTANTS if not (options.quick and "compiled" in name)]
+    left_out = [*options.without, *(["compiled"] if options.quick else [])]
+    names = [name for name in CONTESTANTS if not any(word in name for word in left_out)]
     vocab_size = options.vocab_size or (8_000 if find(options.recipe).encoder.hidden_size < 512 else 30_522)
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -227,16 +231,16 @@ def main() -> None:
     )
     if options.json:
         named = {
-            "transformers_float32": ratios["transformers float32"],
-            "transformers_bfloat16": ratios["transformers bfloat16 autocast"],
+            "transformers_float32": ratios.get("transformers float32"),
+            "transformers_bfloat16": ratios.get("transformers bfloat16 autocast"),
             "transformers_best": min(ratio for name, ratio in ratios.items() if name.startswith("transformers")),
             "transformers_best_as_it_comes": min(
                 ratio for name, ratio in ratios.items() if name.startswith("transformers") and "memory" not in name
             ),
-            "its_own_float32": ratios["bertsmith float32"],
+            "its_own_float32": ratios.get("bertsmith float32"),
         }
         recipe_name = options.recipe.split(":")[-1]
-        line = {f"{recipe_name}_vs_{name}": round(ratio, 3) for name, ratio in named.items()}
+        line = {f"{recipe_name}_vs_{name}": round(ratio, 3) for name, ratio in named.items() if ratio}
         print(json.dumps(line | {f"{recipe_name}_share_of_product": round(share, 3)}))
 
 
