@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from bertsmith.data.masking import Masking
 
 
@@ -31,10 +33,18 @@ class Draws:
         """Draw `number`, from 0. A stage that skipped a batch makes more draws than steps; these are as the last."""
         progress = min(number, self.steps - 1) / self.steps
         masking = None if self.masking is None else self.masking.at(progress)
-        if self.initial_batch_size is None or progress >= self.ramp:
-            return Draw(self.batch_size, masking)
-        gained = (self.batch_size - self.initial_batch_size) * progress / self.ramp
-        return Draw(self.initial_batch_size + round(gained), masking)
+        return Draw(int(self._sizes(np.array([progress]))[0]), masking)
+
+    @property
+    def examples(self) -> int:
+        """How many examples all steps take, none of them skipped."""
+        return int(self._sizes(np.arange(self.steps) / self.steps).sum())
+
+    def _sizes(self, progress: np.ndarray) -> np.ndarray:
+        """The batch size at each of some points of the stage."""
+        first = self.batch_size if self.initial_batch_size is None else self.initial_batch_size
+        share = np.minimum(progress / self.ramp, 1.0) if self.ramp else np.ones(len(progress))
+        return first + np.rint((self.batch_size - first) * share).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,8 @@ from bertsmith.train.team import Team
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHARE_OF_FORWARD = 1 / 3  # of a training pass: looking at held-out text has no backward pass
-TOKENS_PER_PARAMETER = (
-    20  # what a model wants to see to be worth its size (Hoffmann et al. 2022, for left-to-right models)
-)
+# What a model wants to see to be worth its size (Hoffmann et al. 2022, of left-to-right models).
+TOKENS_PER_PARAMETER = 20
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ class Session:
         self._on_disk = self.state
         self._saved_at = time.monotonic()
         self.optimizer = self._stage.optimizer.build(model)
+        self._has_heldout = read_manifest(shards.path)["splits"]["heldout"]["documents"] > 0
         self._heldout: list[Batch] = []
         log.cut(self.state.step)
         # Told to stop in the middle of a look at held-out text, a run owes it when it goes on.
@@ -264,8 +265,11 @@ class Session:
 
     def _looks_at(self, step: int) -> bool:
         """Whether a look at held-out text is due after that step."""
-        has_any = read_manifest(self.shards.path)["splits"]["heldout"]["documents"] > 0
-        return has_any and step > 0 and (step % self.execution.evaluate_every == 0 or step in (1, self.recipe.steps))
+        return (
+            self._has_heldout
+            and step > 0
+            and (step % self.execution.evaluate_every == 0 or step in (1, self.recipe.steps))
+        )
 
     def _look_at_heldout(self) -> dict[str, Measure] | None:
         """Evaluate and log it; None, and still owed, where told to stop on the way."""
@@ -356,7 +360,7 @@ class Session:
 
     def _heldout_batches(self, stage: Stage) -> list[Batch]:
         """The held-out batches of a stage: the same sequences every time."""
-        if not read_manifest(self.shards.path)["splits"]["heldout"]["documents"]:
+        if not self._has_heldout:
             return []
         shards = Shards.load(self.shards.path, split="heldout", thorough=False)
         loader = Loader(shards, stage.instances, length=stage.length, seed=HELDOUT_SEED)

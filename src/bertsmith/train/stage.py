@@ -68,9 +68,7 @@ class Stage:
     @property
     def examples(self) -> int:
         """How many examples its steps take in all."""
-        if self.initial_batch_size is None or not self.ramp:
-            return self.steps * self.batch_size
-        return sum(self.draws.at(step).size for step in range(self.steps))
+        return self.draws.examples
 
     def lasting(self, steps: int) -> "Stage":
         """The same stage in another number of steps, its schedule stretched or shortened with it."""
