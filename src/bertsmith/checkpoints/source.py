@@ -6,16 +6,17 @@ such function.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bertsmith import nn
 from bertsmith.checkpoints.transforms import Transform, stored_shapes
-from bertsmith.checkpoints.weights import Stored, check_shapes, read_weights
+from bertsmith.checkpoints.weights import Stored, check_shapes, fill_finite, read_weights
 from bertsmith.errors import CheckpointError
 from bertsmith.text import Tokenizer
 
@@ -24,8 +25,9 @@ from bertsmith.text import Tokenizer
 class Source:
     """A model folder that was looked at: all of it but the numbers in the weights file.
 
-    `names` gives the name in the weights file of each name that `transforms` use. `remarks` say what the folder does
-    not, and what was assumed instead.
+    `names` gives the name in the weights file of each name that `transforms` use. `read` gives a tensor by its name in
+    the file, where the weights are not one safetensors file; `weights` is then the file that lists them, and `parts` are
+    the files that it lists. `remarks` say what the folder does not, and what was assumed instead.
     """
 
     path: Path
@@ -41,6 +43,8 @@ class Source:
     task: Mapping[str, Any] | None
     lineage: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    read: Callable[[str], Tensor] | None = None
+    parts: tuple[Path, ...] = ()
 
     def skeleton(self) -> nn.Model:
         """The model without memory for its weights, after checking that the file has exactly the weights it needs.
@@ -57,7 +61,10 @@ class Source:
     def read_model(self) -> nn.Model:
         """The model with its weights, in evaluation mode."""
         model = self.skeleton().to_empty(device="cpu")
-        read_weights(model, self.transforms, self.weights, self.names)
+        if self.read is None:
+            read_weights(model, self.transforms, self.weights, self.names)
+        else:
+            fill_finite(model, self.transforms, self.weights, self.names, self.read)
         return model.eval()
 
 

@@ -7,7 +7,7 @@ gets its memory only after all names and shapes are known to be right.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -78,17 +78,28 @@ def read_weights(model: nn.Module, transforms: list[Transform], file: Path, name
     """
     try:
         with safe_open(file, framework="pt") as tensors:
-
-            def read(name: str) -> Tensor:
-                tensor = tensors.get_tensor(names[name])
-                # The sum shows it at once; it may itself overflow, so it is not believed when it is not finite.
-                if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
-                    _refuse(file, f"the tensor {names[name]} holds NaN or infinity")
-                return tensor
-
-            fill(model, transforms, read)
+            fill_finite(model, transforms, file, names, tensors.get_tensor)
     except (SafetensorError, OSError) as error:
         _refuse(file, f"it cannot be read ({error})")
+
+
+def fill_finite(
+    model: nn.Module,
+    transforms: list[Transform],
+    file: Path,
+    names: Mapping[str, str],
+    read: Callable[[str], Tensor],
+) -> None:
+    """Fill `model` with what `read` gives for a name in `file`. Arguments and errors otherwise as `read_weights`."""
+
+    def checked(name: str) -> Tensor:
+        tensor = read(names[name])
+        # The sum shows it at once; it may itself overflow, so it is not believed when it is not finite.
+        if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
+            _refuse(file, f"the tensor {names[name]} holds NaN or infinity")
+        return tensor
+
+    fill(model, transforms, checked)
 
 
 def read_tensor(file: Path, name: str) -> Tensor:
