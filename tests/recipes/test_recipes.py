@@ -1,5 +1,6 @@
 """Every recipe, found by looking: complete, shrinkable, and of the published size."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from bertsmith.config import from_dict, to_dict
 from bertsmith.data import Shards
 from bertsmith.errors import UsageError
 from bertsmith.recipes import bert, modern
-from bertsmith.train import Pretraining, Recipe
+from bertsmith.train import Measured, Pretraining, Recipe
+from bertsmith.train.measuring import Pace
 
 
 def shrunk(recipe: Recipe) -> Recipe:
@@ -91,3 +93,29 @@ def test_an_unknown_name_is_an_error_with_the_nearest() -> None:
 
 def test_shards_fit_the_recipe(shard_folder: Path) -> None:
     assert len(Shards.load(shard_folder).vocabulary) == 150
+
+
+class TestTheLargestRecipe:
+    """Said by a dry run: as large as the time can feed, and not larger than the machine."""
+
+    GIB = 1 << 30
+
+    def said(self, shard_folder: Path, *, seconds_an_example: float, memory: int, room: int) -> str:
+        run = Pretraining(recipe=recipes.find("bert:base"), data=shard_folder, out=Path("never"))
+        pace = Pace(example=seconds_an_example, update=0.0, evaluation=0.0, tokens=128.0)
+        return recipes.largest_within("bert:base", run, Measured((pace, pace), memory, room))
+
+    def test_where_all_fit(self, shard_folder: Path) -> None:
+        said = self.said(shard_folder, seconds_an_example=0.1, memory=4 * self.GIB, room=640 * self.GIB)
+        assert said.startswith("bert:large: it would see ")
+        assert "does not fit" not in said
+
+    def test_where_the_largest_does_not(self, shard_folder: Path) -> None:
+        # Its weights, gradients and moments alone are 16 bytes for each of more than 300 million parameters.
+        said = self.said(shard_folder, seconds_an_example=0.1, memory=2 * self.GIB, room=4 * self.GIB)
+        assert said.startswith("bert:base: it would see ")
+        assert said.endswith("; bert:large does not fit into 4 GiB")
+
+    def test_where_none_does(self, shard_folder: Path) -> None:
+        said = self.said(shard_folder, seconds_an_example=0.1, memory=9 * self.GIB, room=self.GIB // 16)
+        assert re.fullmatch(r"none: bert:\w+ needs about \d+ GiB, and there are 0 GiB", said)

@@ -3,6 +3,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from bertsmith.train.memory import machine_memory
 
 PROGRAM = """
 import resource
@@ -30,3 +33,8 @@ def test_pages_are_cleared_once_and_not_every_step() -> None:
     step = 10 * 4_000_000 // resource.getpagesize()
     assert faults({}) < step
     assert faults({"MALLOC_MMAP_THRESHOLD_": "65536"}) > 10 * step, "what the user sets stands"
+
+
+def test_a_machine_has_more_memory_than_this_process() -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert used < machine_memory(torch.device("cpu")) < 1 << 50

@@ -30,29 +30,37 @@ def find(name: str) -> Any:
 
 
 def largest_within(name: str, run: Any, measured: Any) -> str:
-    """Which recipe of `name`'s family is the largest that the time of a run can feed, in words.
+    """Which recipe of `name`'s family is the largest that the time of a run can feed and the machine can hold, in words.
 
     `run` is a `bertsmith.train.Pretraining` and `measured` what its `measure()` found. Larger and smaller recipes are
     reckoned from the operations that a token costs and the rate that was measured, which favours smaller ones a little.
     """
     from bertsmith.data import Shards
-    from bertsmith.train.measuring import TOKENS_PER_PARAMETER, training_flops, weights_to_feed
+    from bertsmith.train.measuring import TOKENS_PER_PARAMETER, training_flops, training_memory, weights_to_feed
 
     vocab_size = len(Shards.load(run.data, thorough=False).vocabulary)
     seconds = measured.seconds(run.recipe, run.evaluate_every)
     affordable = measured.tokens(run.recipe) * training_flops(run.recipe, vocab_size)
-    family = [other for other in names() if other.partition(":")[0] == name.partition(":")[0]]
-    fed = {}
-    for other in family:
-        recipe = find(other)
-        fed[other] = affordable / training_flops(recipe, vocab_size) / weights_to_feed(recipe, vocab_size)
+    family = {other: find(other) for other in names() if other.partition(":")[0] == name.partition(":")[0]}
+    fed = {
+        other: affordable / training_flops(recipe, vocab_size) / weights_to_feed(recipe, vocab_size)
+        for other, recipe in family.items()
+    }
     rule = f"{TOKENS_PER_PARAMETER} or more are wanted"
-    large_enough = [other for other in family if fed[other] >= TOKENS_PER_PARAMETER]
+    large_enough = sorted((other for other in family if fed[other] >= TOKENS_PER_PARAMETER), key=fed.__getitem__)
     if not large_enough:
-        most = max(family, key=fed.__getitem__)
+        most = max(fed, key=fed.__getitem__)
         return f"none: in {seconds:,.0f} seconds {most} would see {fed[most]:.1f} tokens for each weight, and {rule}"
-    best = min(large_enough, key=fed.__getitem__)
-    return f"{best}: it would see {fed[best]:,.0f} tokens for each weight of its layers, and {rule}"
+    needs = {
+        other: training_memory(family[other], vocab_size, like=run.recipe, measured=measured.memory)
+        for other in large_enough
+    }
+    best = next((other for other in large_enough if needs[other] <= measured.room), None)
+    room = f"{measured.room / 2**30:.0f} GiB"
+    if best is None:
+        return f"none: {large_enough[-1]} needs about {needs[large_enough[-1]] / 2**30:.0f} GiB, and there are {room}"
+    too_large = f"; {large_enough[0]} does not fit into {room}" if best != large_enough[0] else ""
+    return f"{best}: it would see {fed[best]:,.0f} tokens for each weight of its layers, and {rule}{too_large}"
 
 
 def _function(module: str, name: str) -> Callable[[], Any]:

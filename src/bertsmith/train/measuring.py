@@ -12,6 +12,7 @@ from bertsmith.data import Draws, Loader, Shards, prefetched
 from bertsmith.errors import UsageError
 from bertsmith.nn import Model
 from bertsmith.train.loop import Loop
+from bertsmith.train.memory import machine_memory
 from bertsmith.train.stage import Recipe, Stage
 from bertsmith.train.team import Team
 
@@ -70,10 +71,11 @@ class Pace:
 
 @dataclass(frozen=True)
 class Measured:
-    """The pace of each stage of a recipe; `memory` is what the process held at its peak, in bytes."""
+    """The pace of each stage of a recipe; `memory` is what the process held at its peak, `room` what it may have, in bytes."""
 
     paces: tuple[Pace, ...]
     memory: int
+    room: int
 
     def seconds(self, recipe: Recipe, evaluate_every: int) -> float:
         """What a run of `recipe`, whose stages these are, will take."""
@@ -118,11 +120,12 @@ def measure(
         )
         for stage in recipe.stages
     )
-    if next(model.parameters()).device.type == "cuda":
+    device = next(model.parameters()).device
+    if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measured(paces, team.most(memory))
+    return Measured(paces, team.most(memory), machine_memory(device))
 
 
 def _pace(
@@ -199,9 +202,8 @@ def training_flops(recipe: Recipe, vocab_size: int) -> float:
     Counted over the stages by their share of the examples' tokens: the layers for each token, the products of attention,
     and the masked-LM head for the share of tokens that is predicted (the arithmetic of Kaplan et al. 2020, section 2.1).
     """
-    with torch.device("meta"):
-        model = recipe.model(vocab_size).build()
-    layers = sum(p.numel() for p in model.encoder.blocks.parameters() if p.ndim == 2)
+    blocks = _outline(recipe, vocab_size).encoder.blocks
+    layers = sum(p.numel() for p in blocks.parameters() if p.ndim == 2)
     hidden = recipe.encoder.hidden_size
     total = weight = 0.0
     for stage in recipe.stages:
@@ -213,7 +215,22 @@ def training_flops(recipe: Recipe, vocab_size: int) -> float:
     return total / weight
 
 
+def training_memory(recipe: Recipe, vocab_size: int, *, like: Recipe, measured: int) -> float:
+    """Bytes that training `recipe` takes, from what `like` was seen to take.
+
+    Weights, gradients and two moments are four float32 numbers each; the rest grows with the numbers in a token's states.
+    """
+    kept, kept_of_like = (16 * sum(p.numel() for p in _outline(r, vocab_size).parameters()) for r in (recipe, like))
+    states, states_of_like = (r.encoder.num_hidden_layers * r.encoder.hidden_size for r in (recipe, like))
+    return kept + max(0, measured - kept_of_like) * states / states_of_like
+
+
 def weights_to_feed(recipe: Recipe, vocab_size: int) -> int:
     """Parameters of the layers, which is what tokens are wanted for; embeddings learn from few."""
+    return sum(p.numel() for p in _outline(recipe, vocab_size).encoder.blocks.parameters())
+
+
+def _outline(recipe: Recipe, vocab_size: int) -> Model:
+    """The recipe's model without memory for its weights."""
     with torch.device("meta"):
-        return sum(p.numel() for p in recipe.model(vocab_size).build().encoder.blocks.parameters())
+        return recipe.model(vocab_size).build()

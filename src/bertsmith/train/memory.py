@@ -3,7 +3,9 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -30,6 +32,17 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def machine_memory(device: torch.device) -> int:
+    """Bytes that a process can have on the device at most: all there are, or what its control group is allowed."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # there is no such group, or it says "max"
+            limits.append(int(Path(file).read_text(encoding="utf-8")))
+    return min(limits)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
