@@ -11,7 +11,19 @@ from bertsmith.nn import Causal, Encoder, Full, Layers, Lookup, Model, Position
 from bertsmith.nn.attention import Attention
 from bertsmith.nn.blocks import AttentionBlock
 from bertsmith.nn.feed_forward import FeedForward
-from bertsmith.objectives import Losses, MaskedLM, NextSentence, Objective, SequenceLabel, SequenceScore, View
+from bertsmith.objectives import (
+    AnswerSpan,
+    Losses,
+    MaskedLM,
+    MultiLabel,
+    MultipleChoice,
+    NextSentence,
+    Objective,
+    SequenceLabel,
+    SequenceScore,
+    TokenLabel,
+    View,
+)
 
 
 def encoder(vocab_size: int = 37) -> Encoder.Config:
@@ -131,3 +143,53 @@ def test_a_model_without_a_pooler_says_so() -> None:
     bare = Model.Config(encoder=encoder(), pooler=False, heads={"next_sentence": NextSentence().head()}).initialized(0)
     with pytest.raises(ValueError, match="no pooler"):
         Losses(bare, [NextSentence()])(pack([example([5, 9], next_sentence_label=0)], length=9, pad_id=0))
+
+
+def test_several_labels_are_decided_one_by_one() -> None:
+    several = MultiLabel(num_labels=2, dropout=0.0)
+    batch = pack([example([5, 9], label_0=1, label_1=0), example([5, 7, 1], label_0=0, label_1=0)], length=9, pad_id=0)
+    trained = model(several)
+    shares = trained.heads["multi_label"](trained(batch).pooled).sigmoid()
+    right = torch.stack([shares[0, 0], 1 - shares[0, 1], 1 - shares[1, 0], 1 - shares[1, 1]])
+    found = Losses(trained, [several])(batch)["multi_label"]
+    assert (found.count, found.total.item()) == (2, pytest.approx(-right.log().sum().item() / 2, rel=1e-5))
+
+
+def test_choices_have_any_number_of_options() -> None:
+    choice = MultipleChoice(dropout=0.0)
+    options = [
+        example([5, 9], option=0, right=0),
+        example([5, 7, 1], option=1, right=1),
+        *(example([5, 30 + i], option=i, right=int(i == 2)) for i in range(3)),
+    ]
+    batch = pack(options, length=9, pad_id=0)
+    trained = model(choice)
+    scores = trained.heads["multiple_choice"](trained(batch).pooled)[:, 0]
+    expected = -scores[:2].log_softmax(0)[1] - scores[2:].log_softmax(0)[2]
+    found = Losses(trained, [choice])(batch)["multiple_choice"]
+    assert (found.count, found.total.item()) == (2, pytest.approx(expected.item(), rel=1e-5))
+    found.total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in trained.parameters() if p.grad is not None)
+
+
+def test_words_are_labelled_at_their_first_token() -> None:
+    tags = TokenLabel(num_labels=4, dropout=0.0)
+    batch = pack([example([5, 9, 4, 2], {1: 3}), example([5, 7, 1], {1: 0, 2: 1})], length=9, pad_id=0)
+    trained = model(tags)
+    shares = trained.heads["token_label"](trained(batch).at(batch.token_positions)).log_softmax(-1)
+    found = Losses(trained, [tags])(batch)["token_label"]
+    expected = -(shares[1, 3] + shares[5, 0] + shares[6, 1])
+    assert (found.count, found.total.item()) == (3, pytest.approx(expected.item(), rel=1e-5))
+
+
+def test_answers_begin_and_end_inside_their_own_sequence() -> None:
+    spans = AnswerSpan()
+    batch = pack([example([5, 9, 4], start=1, end=2), example([5, 7, 1, 2, 8], start=0, end=0)], length=9, pad_id=0)
+    trained = model(spans)
+    scores = trained.heads["answer_span"](trained(batch).at(batch.token_positions))
+    one, two = scores[:3].log_softmax(0), scores[3:].log_softmax(0)
+    found = Losses(trained, [spans])(batch)["answer_span"]
+    expected = -(one[1, 0] + one[2, 1] + two[0, 0] + two[0, 1]) / 2
+    assert (found.count, found.total.item()) == (2, pytest.approx(expected.item(), rel=1e-5))
+    found.total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in trained.parameters() if p.grad is not None)

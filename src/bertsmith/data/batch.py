@@ -58,6 +58,13 @@ class Batch:
         """How many examples are in this batch."""
         return self.starts.shape[0]
 
+    @property
+    def token_positions(self) -> Tensor:
+        """Flat indices (row * length + column) of all tokens, sequence by sequence in the order given: (tokens,)."""
+        before = self.lengths.cumsum(0) - self.lengths
+        shift = (self.starts - before).repeat_interleave(self.lengths, output_size=self.num_tokens)
+        return shift + torch.arange(self.num_tokens, device=shift.device)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
         # Copies towards an accelerator may overlap with its work; a copy back must have arrived before anyone reads it.

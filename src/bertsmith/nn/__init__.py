@@ -9,7 +9,7 @@ residuals.py     how both are added to the stream
 blocks.py        one layer of the encoder
 encoder.py       channels + blocks + masks
 pooling.py       one vector for a sequence
-heads.py         scores: masked LM, next sentence, classification
+heads.py         scores: masked LM, next sentence, classification, tokens, spans
 model.py         an encoder with its pooler and heads
 """
 
@@ -18,7 +18,7 @@ from bertsmith.nn.blocks import AttentionBlock, Block, Masks, Streams
 from bertsmith.nn.channels import Channel, Lookup, Position, Sizes
 from bertsmith.nn.encoder import Encoder, Layers
 from bertsmith.nn.feed_forward import FeedForward, FeedForwardPart, GatedFeedForward
-from bertsmith.nn.heads import Head, MaskedLMHead, SequenceHead
+from bertsmith.nn.heads import Head, MaskedLMHead, SequenceHead, SpanHead, TokenHead
 from bertsmith.nn.initialization import initialize
 from bertsmith.nn.linear import LayerNorm, Linear, RMSNorm
 from bertsmith.nn.masks import AppliedMask, AttentionMask, Both, Causal, Full, SameSequence
@@ -67,6 +67,8 @@ __all__ = [
     "SameSequence",
     "SequenceHead",
     "Sizes",
+    "SpanHead",
     "Streams",
+    "TokenHead",
     "initialize",
 ]

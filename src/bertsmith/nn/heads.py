@@ -79,3 +79,45 @@ class SequenceHead(Head):
     def forward(self, pooled: Tensor) -> Tensor:
         """`pooled` (sequences, hidden) -> (sequences, num_labels)."""
         return self.classifier(self.dropout(pooled))
+
+
+class TokenHead(Head):
+    """Scores for each token from its own hidden state (Devlin et al. 2018, §5.3: named entity recognition)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config, kind="token"):
+        num_labels: int
+        dropout: float = 0.1
+
+        def __post_init__(self) -> None:
+            require(self.num_labels > 0, "num_labels", f"expected at least 1, got {self.num_labels}")
+            require(0 <= self.dropout < 1, "dropout", f"expected 0 <= dropout < 1, got {self.dropout}")
+
+        def build(self, encoder: Encoder.Config) -> "TokenHead":
+            return TokenHead(encoder.hidden_size, self.num_labels, self.dropout)
+
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.classifier = Linear(hidden_size, num_labels)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`hidden` (tokens, hidden) -> (tokens, num_labels)."""
+        return self.classifier(self.dropout(hidden))
+
+
+class SpanHead(Head):
+    """How well each token begins an answer, and how well it ends one: S·T and E·T (Devlin et al. 2018, §4.2)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config, kind="span"):
+        def build(self, encoder: Encoder.Config) -> "SpanHead":
+            return SpanHead(encoder.hidden_size)
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.outputs = Linear(hidden_size, 2)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`hidden` (tokens, hidden) -> (tokens, 2): start and end."""
+        return self.outputs(hidden)

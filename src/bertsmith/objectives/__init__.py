@@ -3,6 +3,20 @@
 from bertsmith.objectives.masked_lm import MaskedLM
 from bertsmith.objectives.next_sentence import NextSentence
 from bertsmith.objectives.objective import Loss, Losses, Objective, View
-from bertsmith.objectives.sequence_label import SequenceLabel, SequenceScore
+from bertsmith.objectives.sequence_label import MultiLabel, MultipleChoice, SequenceLabel, SequenceScore
+from bertsmith.objectives.token_label import AnswerSpan, TokenLabel
 
-__all__ = ["Loss", "Losses", "MaskedLM", "NextSentence", "Objective", "SequenceLabel", "SequenceScore", "View"]
+__all__ = [
+    "AnswerSpan",
+    "Loss",
+    "Losses",
+    "MaskedLM",
+    "MultiLabel",
+    "MultipleChoice",
+    "NextSentence",
+    "Objective",
+    "SequenceLabel",
+    "SequenceScore",
+    "TokenLabel",
+    "View",
+]
