@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,7 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from bertsmith.errors import BertsmithError
+from bertsmith.errors import BertsmithError, CheckpointError
 from bertsmith.train import AdamW, Log, Recipe, read_log
 from bertsmith.train.state import State, clear_litter, newest_state, save_state, saved_states
 
@@ -89,6 +90,19 @@ def test_every_write_of_a_save_failing_in_turn(recipe: Recipe, tmp_path: Path, m
             if not reached():
                 break
         assert failures > 8, "most of the calls matter"
+
+
+def test_a_disk_is_not_filled_up(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a checkpoint has no room, nothing is written at all, and the older ones stay."""
+    model = recipe.model(37).initialized(0)
+    optimizer = AdamW().build(model)
+    first = save_state(tmp_path, State(step=1), model, optimizer, every=1)
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    free = shutil.disk_usage(tmp_path)._replace(free=size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(CheckpointError, match=r"step-00000002: the disk is full: .* MB are needed, .* MB are free"):
+        save_state(tmp_path, State(step=2), model, optimizer, every=1)
+    assert list((tmp_path / "checkpoints").iterdir()) == [first]
 
 
 def fail_at(number: int, code: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertsmith.data import Position
 from bertsmith.errors import CheckpointError, TrainingError
-from bertsmith.folders import recover, verify
+from bertsmith.folders import make_folder, recover, verify
 from bertsmith.nn import Model
 from bertsmith.train.rows import RowFiles, own_rows, write_rows
 from bertsmith.train.team import Team
@@ -64,7 +64,7 @@ def save_state(
 
     Raises:
         Spoiled: a weight or a moment is not a finite number; nothing is written.
-        CheckpointError: the disk is full; the older checkpoints are all there.
+        CheckpointError: the disk is full, or has no room for it; the older checkpoints are all there.
     """
     folder = run / "checkpoints" / f"step-{state.step:08d}"
     weights = model.state_dict()
@@ -79,6 +79,7 @@ def save_state(
     if team.sum([float(len(broken))])[0]:
         what = broken[0] if broken else "what another process holds"
         raise Spoiled(f"Step {state.step}: {what} has values that are not finite, so nothing was saved.")
+    _make_sure_of_room(folder, sum(own_rows(tensor)[0].nbytes for _, tensor in tensors), team)
     with team.publish(folder) as temporary:
         if temporary is not None:
             write_rows(temporary, "model", weights, team.rank, team.pieces)
@@ -91,6 +92,17 @@ def save_state(
             forget_after(run, state.step)
             prune(run, state.step, every=every)
     return folder
+
+
+def _make_sure_of_room(folder: Path, needed: int, team: Team) -> None:
+    """A disk is not filled up to find out that it is full: others write there too."""
+    make_folder(folder.parent)
+    free = shutil.disk_usage(folder.parent).free
+    if team.sum([float(free < needed)])[0]:
+        raise CheckpointError(
+            f"{folder}: the disk is full: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free, and nothing was "
+            "written. Free some space."
+        )
 
 
 def prune(run: Path, step: int, *, every: int) -> None:
