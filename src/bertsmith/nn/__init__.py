@@ -23,7 +23,16 @@ from bertsmith.nn.initialization import initialize
 from bertsmith.nn.linear import LayerNorm, Linear, RMSNorm
 from bertsmith.nn.masks import AppliedMask, AttentionMask, Both, Causal, Full, SameSequence
 from bertsmith.nn.model import Model, Output
-from bertsmith.nn.pooling import ClsPooling, MeanPooling, Pooler, Pooling
+from bertsmith.nn.pooling import (
+    ClsPooling,
+    LastTokenPooling,
+    MaxPooling,
+    MeanPooling,
+    Pooler,
+    Pooling,
+    RootMeanPooling,
+    WeightedMeanPooling,
+)
 from bertsmith.nn.queries_keys import QueriesKeys, QueryKeyNorm, Rotary
 from bertsmith.nn.residuals import PostNorm, PreNorm, Residual
 
@@ -45,12 +54,14 @@ __all__ = [
     "GatedFeedForward",
     "Head",
     "HeadGate",
+    "LastTokenPooling",
     "LayerNorm",
     "Layers",
     "Linear",
     "Lookup",
     "MaskedLMHead",
     "Masks",
+    "MaxPooling",
     "MeanPooling",
     "Model",
     "Output",
@@ -63,6 +74,7 @@ __all__ = [
     "QueryKeyNorm",
     "RMSNorm",
     "Residual",
+    "RootMeanPooling",
     "Rotary",
     "SameSequence",
     "SequenceHead",
@@ -70,5 +82,6 @@ __all__ = [
     "SpanHead",
     "Streams",
     "TokenHead",
+    "WeightedMeanPooling",
     "initialize",
 ]

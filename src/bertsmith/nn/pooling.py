@@ -35,13 +35,37 @@ class MeanPooling(Pooling, kind="mean"):
     """The mean over all tokens of the sequence, [CLS] and [SEP] included, as sentence-transformers computes it."""
 
     def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
-        flat = hidden.flatten(0, 1).float()
-        lengths = inputs.lengths
-        sequence = torch.repeat_interleave(torch.arange(len(lengths), device=flat.device), lengths)
-        within = torch.arange(len(sequence), device=flat.device) - (lengths.cumsum(0) - lengths)[sequence]
-        tokens = flat[inputs.starts[sequence] + within]
-        total = torch.zeros(len(lengths), flat.shape[1], device=flat.device).index_add_(0, sequence, tokens)
-        return total / lengths[:, None]
+        tokens, sequence, _ = _tokens(hidden, inputs)
+        return _sums(tokens, sequence, inputs) / inputs.lengths[:, None]
+
+
+@dataclass(frozen=True)
+class RootMeanPooling(Pooling, kind="mean_sqrt_len_tokens"):
+    """The sum over all tokens, divided by the root of their number."""
+
+    def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        tokens, sequence, _ = _tokens(hidden, inputs)
+        return _sums(tokens, sequence, inputs) / inputs.lengths[:, None].sqrt()
+
+
+@dataclass(frozen=True)
+class WeightedMeanPooling(Pooling, kind="weightedmean"):
+    """The mean in which the n-th token of the sequence counts n times (Muennighoff 2022, arXiv 2202.08904, §3)."""
+
+    def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        tokens, sequence, place = _tokens(hidden, inputs)
+        total = _sums(tokens * (place + 1)[:, None], sequence, inputs)
+        return total / (inputs.lengths * (inputs.lengths + 1) / 2)[:, None]
+
+
+@dataclass(frozen=True)
+class MaxPooling(Pooling, kind="max"):
+    """The largest value of any token of the sequence, for each number of the vector by itself."""
+
+    def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        tokens, sequence, _ = _tokens(hidden, inputs)
+        lowest = tokens.new_full((inputs.num_sequences, tokens.shape[1]), float("-inf"))
+        return lowest.scatter_reduce(0, sequence[:, None].expand_as(tokens), tokens, "amax")
 
 
 @dataclass(frozen=True)
@@ -50,3 +74,24 @@ class ClsPooling(Pooling, kind="cls"):
 
     def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
         return hidden.flatten(0, 1)[inputs.starts].float()
+
+
+@dataclass(frozen=True)
+class LastTokenPooling(Pooling, kind="lasttoken"):
+    """The vector of the last token, [SEP]."""
+
+    def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        return hidden.flatten(0, 1)[inputs.starts + inputs.lengths - 1].float()
+
+
+def _tokens(hidden: Tensor, inputs: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """All tokens, sequence by sequence: vectors in float32 (tokens, hidden), number of the sequence, place in it from 0."""
+    flat, lengths = hidden.flatten(0, 1).float(), inputs.lengths
+    sequence = torch.repeat_interleave(torch.arange(len(lengths), device=flat.device), lengths)
+    place = torch.arange(len(sequence), device=flat.device) - (lengths.cumsum(0) - lengths)[sequence]
+    return flat[inputs.starts[sequence] + place], sequence, place
+
+
+def _sums(tokens: Tensor, sequence: Tensor, inputs: Batch) -> Tensor:
+    """(sequences, hidden)."""
+    return torch.zeros(inputs.num_sequences, tokens.shape[1], device=tokens.device).index_add_(0, sequence, tokens)
