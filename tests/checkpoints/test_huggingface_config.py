@@ -216,7 +216,7 @@ def test_round_trip(name: str, heads: set[str], pooler: bool, activation: Any) -
         ({"heads": {"next_sentence": nn.SequenceHead.Config(num_labels=3)}}, "'next_sentence'"),
         (
             {"heads": {name: nn.SequenceHead.Config(num_labels=2) for name in ("sequence_label", "multi_label")}},
-            "several sequence heads",
+            "several heads of fine-tuning",
         ),
     ],
 )

@@ -20,11 +20,20 @@ Config = Callable[..., nn.Model.Config]
         ("BertForPreTraining", ("masked_lm", "next_sentence"), True),
         ("BertForNextSentencePrediction", ("next_sentence",), True),
         ("BertForSequenceClassification", ("sequence_label",), True),
+        ("BertForTokenClassification", ("token_label",), False),
+        ("BertForQuestionAnswering", ("answer_span",), False),
+        ("BertForMultipleChoice", ("multiple_choice",), True),
     ],
 )
 def test_the_table_is_that_of_transformers(config: Config, name: str, heads: tuple[str, ...], pooler: bool) -> None:
     """All names and all shapes, and no other."""
-    kinds = {"masked_lm": nn.MaskedLMHead.Config(), "next_sentence": nn.SequenceHead.Config(num_labels=2)}
+    kinds = {
+        "masked_lm": nn.MaskedLMHead.Config(),
+        "next_sentence": nn.SequenceHead.Config(num_labels=2),
+        "token_label": nn.TokenHead.Config(num_labels=5),
+        "answer_span": nn.SpanHead.Config(),
+        "multiple_choice": nn.SequenceHead.Config(num_labels=1),
+    }
     ours = config(pooler=pooler, heads={h: kinds.get(h, nn.SequenceHead.Config(num_labels=5)) for h in heads})
     with torch.device("meta"):
         reference = getattr(transformers, name)(
@@ -36,7 +45,7 @@ def test_the_table_is_that_of_transformers(config: Config, name: str, heads: tup
                 intermediate_size=17,
                 max_position_embeddings=19,
                 type_vocab_size=3,
-                num_labels=5,
+                num_labels=2 if "answer_span" in heads else 5,
             )
         )
         model = ours.build()

@@ -141,6 +141,43 @@ def test_a_classifier_keeps_its_labels(
         assert_near(scores, reference(**theirs(sequences)).logits)
 
 
+def test_a_tagger_keeps_its_labels(saved: Callable[..., Checkpoint], sequences: list[Example], theirs: Theirs) -> None:
+    labels = ["O", "B-drug", "I-drug"]
+    ours = saved(
+        {"token_label": nn.TokenHead.Config(num_labels=3)}, task={"kind": "tag", "labels": labels}, pooler=False
+    )
+    reference = load_strictly("BertForTokenClassification", ours.path)
+    assert list(reference.config.id2label.values()) == labels
+    check_tokens(ours, "token_label", sequences, reference(**theirs(sequences)).logits)
+
+
+def test_answers_are_where_transformers_has_them(
+    saved: Callable[..., Checkpoint], sequences: list[Example], theirs: Theirs
+) -> None:
+    ours = saved({"answer_span": nn.SpanHead.Config()}, task={"kind": "span"}, pooler=False)
+    reference = load_strictly("BertForQuestionAnswering", ours.path)(**theirs(sequences))
+    check_tokens(ours, "answer_span", sequences, torch.stack([reference.start_logits, reference.end_logits], dim=-1))
+
+
+@torch.inference_mode()
+def check_tokens(ours: Checkpoint, head: str, sequences: list[Example], expected: torch.Tensor) -> None:
+    batch = pad(sequences, pad_id=0)
+    scores = ours.model.heads[head](ours.model(batch).at(batch.token_positions))
+    lengths = batch.lengths.tolist()
+    assert_near(scores, torch.cat([row[:length] for row, length in zip(expected, lengths, strict=True)]).detach())
+
+
+def test_choices_are_scored_as_transformers_does(
+    saved: Callable[..., Checkpoint], sequences: list[Example], theirs: Theirs
+) -> None:
+    ours = saved({"multiple_choice": nn.SequenceHead.Config(num_labels=1)}, task={"kind": "choice"})
+    reference = load_strictly("BertForMultipleChoice", ours.path)
+    with torch.inference_mode():
+        scores = ours.model.heads["multiple_choice"](ours.model(pad(sequences, pad_id=0)).pooled)
+        expected = reference(**{name: tensor[None] for name, tensor in theirs(sequences).items()}).logits
+    assert_near(scores[:, 0], expected[0])
+
+
 def test_auto_tokenizer_gives_the_same_ids(saved: Callable[..., Checkpoint], texts: tuple[str, ...]) -> None:
     ours = saved({})
     reference = transformers.AutoTokenizer.from_pretrained(ours.path)

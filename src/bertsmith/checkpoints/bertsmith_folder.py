@@ -12,7 +12,7 @@ import torch
 from bertsmith import nn
 from bertsmith.checkpoints import huggingface_names
 from bertsmith.checkpoints.checkpoint import Checkpoint
-from bertsmith.checkpoints.huggingface_config import SEQUENCE_HEADS
+from bertsmith.checkpoints.huggingface_config import SEQUENCE_HEADS, TOKEN_LABEL
 from bertsmith.checkpoints.huggingface_form import obstacle, write_config
 from bertsmith.checkpoints.json_objects import read_object, write_object
 from bertsmith.checkpoints.sentence_transformers import write_sentence_model
@@ -150,11 +150,11 @@ def _check_vocabulary(tokenizer: Tokenizer, config: nn.Model.Config, where: str)
 
 
 def _labels(checkpoint: Checkpoint) -> tuple[str, ...] | None:
-    """The label names of the sequence head, if it has one and the task names them."""
+    """The names of the head's scores, if it has one with labels and the task names them."""
     heads = checkpoint.model.config.heads
-    head = next((heads[name] for name in SEQUENCE_HEADS.values() if name in heads), None)
+    head = next((heads[name] for name in (*SEQUENCE_HEADS.values(), TOKEN_LABEL) if name in heads), None)
     labels = (checkpoint.task or {}).get("labels")
-    if not isinstance(head, nn.SequenceHead.Config) or labels is None:
+    if not isinstance(head, nn.SequenceHead.Config | nn.TokenHead.Config) or labels is None:
         return None
     if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
         raise CheckpointError(f"The model is not saved: its labels must be different texts, got {list(labels)!r:.120}.")

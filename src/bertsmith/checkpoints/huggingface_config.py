@@ -24,7 +24,16 @@ SEQUENCE_HEADS: dict[ProblemType, str] = {
     "regression": "sequence_score",
     "multi_label_classification": "multi_label",
 }
-"""The head of a `BertForSequenceClassification`, by what it was trained for. A model has at most one of them."""
+"""The head of a `BertForSequenceClassification`, by what it was trained for."""
+
+TOKEN_LABEL = "token_label"
+ANSWER_SPAN = "answer_span"
+MULTIPLE_CHOICE = "multiple_choice"
+TASK_HEADS = (*SEQUENCE_HEADS.values(), TOKEN_LABEL, ANSWER_SPAN, MULTIPLE_CHOICE)
+"""The heads of fine-tuning. A model has at most one of them."""
+
+POOLED_HEADS = (NEXT_SENTENCE, *SEQUENCE_HEADS.values(), MULTIPLE_CHOICE)
+"""The heads that score a sequence's pooled vector."""
 
 SEQUENCE_CLASSIFICATION = "BertForSequenceClassification"
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
@@ -33,6 +42,9 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "BertForMaskedLM": (MASKED_LM,),
     "BertForNextSentencePrediction": (NEXT_SENTENCE,),
     SEQUENCE_CLASSIFICATION: (),  # and one of SEQUENCE_HEADS
+    "BertForTokenClassification": (TOKEN_LABEL,),
+    "BertForQuestionAnswering": (ANSWER_SPAN,),
+    "BertForMultipleChoice": (MULTIPLE_CHOICE,),
 }
 """The classes of transformers that can be read and written, with the heads that each has."""
 
@@ -155,7 +167,7 @@ class BertConfig:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of a sequence head's scores, in their order. Hugging Face's default is two nameless ones."""
+        """The names of a head's scores, in their order. Hugging Face's default is two nameless ones."""
         if self.id2label is None:
             count = 2 if self.num_labels is None else self.num_labels
             require(0 < count <= 1_000_000, "num_labels", f"expected 1 to 1,000,000, got {count}")
@@ -208,6 +220,9 @@ class BertConfig:
         configs: dict[str, nn.Head.Config] = {
             MASKED_LM: nn.MaskedLMHead.Config(activation=activation),
             NEXT_SENTENCE: nn.SequenceHead.Config(num_labels=2, dropout=0.0),
+            TOKEN_LABEL: nn.TokenHead.Config(num_labels=len(self.labels), dropout=dropout),
+            ANSWER_SPAN: nn.SpanHead.Config(),
+            MULTIPLE_CHOICE: nn.SequenceHead.Config(num_labels=1, dropout=dropout),
         }
         for name in SEQUENCE_HEADS.values():
             configs[name] = nn.SequenceHead.Config(num_labels=len(self.labels), dropout=dropout)

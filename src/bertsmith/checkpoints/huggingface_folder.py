@@ -9,7 +9,13 @@ import torch
 
 from bertsmith import nn
 from bertsmith.checkpoints import huggingface_names as hf_names
-from bertsmith.checkpoints.huggingface_config import SEQUENCE_CLASSIFICATION, BertConfig, ProblemType, read_config
+from bertsmith.checkpoints.huggingface_config import (
+    POOLED_HEADS,
+    SEQUENCE_CLASSIFICATION,
+    BertConfig,
+    ProblemType,
+    read_config,
+)
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.sentence_transformers import read_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
@@ -24,6 +30,8 @@ _TASK_KINDS: dict[ProblemType, str] = {
     "regression": "regress",
     "multi_label_classification": "multilabel",
 }
+
+_UNNAMED_TASKS = {"BertForQuestionAnswering": "span", "BertForMultipleChoice": "choice"}
 
 
 def look(path: Path) -> Source:
@@ -88,7 +96,7 @@ def _model_config(bert: BertConfig, names: Mapping[str, str], file: Path) -> nn.
     pooler, present = hf_names.parts_present(names)
     try:
         heads = bert.heads() | present
-        return bert.model_config(pooler=pooler or bool(heads - {"masked_lm"}), heads=heads)
+        return bert.model_config(pooler=pooler or not heads.isdisjoint(POOLED_HEADS), heads=heads)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -119,6 +127,10 @@ def _read_tokenizer(folder: Path, bert: BertConfig) -> Tokenizer:
 
 
 def _task(bert: BertConfig) -> dict[str, Any] | None:
+    if bert.architecture == "BertForTokenClassification":
+        return {"kind": "tag", "labels": list(bert.labels)}
+    if bert.architecture in _UNNAMED_TASKS:
+        return {"kind": _UNNAMED_TASKS[bert.architecture]}
     if bert.architecture != SEQUENCE_CLASSIFICATION:
         return None
     kind = _TASK_KINDS[bert.sequence_problem]

@@ -5,14 +5,21 @@ from typing import Any
 from bertsmith import nn
 from bertsmith.checkpoints.huggingface_config import (
     ACTIVATIONS,
+    ANSWER_SPAN,
     ARCHITECTURES,
     MASKED_LM,
+    MULTIPLE_CHOICE,
     NEXT_SENTENCE,
+    POOLED_HEADS,
     SEQUENCE_CLASSIFICATION,
     SEQUENCE_HEADS,
+    TASK_HEADS,
+    TOKEN_LABEL,
 )
 from bertsmith.config import to_dict
 from bertsmith.nn.feed_forward import Activation
+
+_OF_TASKS = ("BertForTokenClassification", "BertForQuestionAnswering", "BertForMultipleChoice")
 
 
 def obstacle(config: nn.Model.Config) -> str | None:
@@ -44,16 +51,19 @@ def obstacle(config: nn.Model.Config) -> str | None:
 
 
 def _head_obstacle(config: nn.Model.Config, activation: Activation) -> str | None:
-    sequence_heads = [name for name in config.heads if name in SEQUENCE_HEADS.values()]
-    if len(sequence_heads) > 1:
-        return f"it has several sequence heads: {', '.join(sequence_heads)}"
+    task_heads = [name for name in config.heads if name in TASK_HEADS]
+    if len(task_heads) > 1:
+        return f"it has several heads of fine-tuning: {', '.join(task_heads)}"
+    counts = {NEXT_SENTENCE: 2, MULTIPLE_CHOICE: 1}
     for name, head in config.heads.items():
         if name == MASKED_LM:
             fits = isinstance(head, nn.MaskedLMHead.Config) and head.activation == activation
-        elif name == NEXT_SENTENCE:
-            fits = isinstance(head, nn.SequenceHead.Config) and head.num_labels == 2 and config.pooler
+        elif name in POOLED_HEADS:
+            sized = isinstance(head, nn.SequenceHead.Config) and head.num_labels == counts.get(name, head.num_labels)
+            fits = sized and config.pooler
         else:
-            fits = name in SEQUENCE_HEADS.values() and isinstance(head, nn.SequenceHead.Config) and config.pooler
+            kinds = {TOKEN_LABEL: nn.TokenHead.Config, ANSWER_SPAN: nn.SpanHead.Config}
+            fits = name in kinds and isinstance(head, kinds[name])
         if not fits:
             return f"its head {name!r} has no counterpart"
     return None
@@ -62,7 +72,7 @@ def _head_obstacle(config: nn.Model.Config, activation: Activation) -> str | Non
 def write_config(config: nn.Model.Config, *, labels: tuple[str, ...] | None, pad_token_id: int) -> dict[str, Any]:
     """The content of `config.json` for a model without an `obstacle`.
 
-    `labels` name the scores of its sequence head; without them they are called LABEL_0, LABEL_1 ... as in transformers.
+    `labels` name the scores of its head; without them they are called LABEL_0, LABEL_1 ... as in transformers.
     """
     encoder = config.encoder
     block = encoder.layers[0].block
@@ -106,18 +116,18 @@ def architecture(config: nn.Model.Config) -> str:
         return SEQUENCE_CLASSIFICATION
     return next(
         name
-        for name in ("BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertModel")
+        for name in (*_OF_TASKS, "BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertModel")
         if config.heads.keys() >= set(ARCHITECTURES[name])
     )
 
 
 def _head_keys(config: nn.Model.Config, labels: tuple[str, ...] | None) -> dict[str, Any]:
-    for problem, name in SEQUENCE_HEADS.items():
+    problems: dict[str, str | None] = {name: problem for problem, name in SEQUENCE_HEADS.items()} | {TOKEN_LABEL: None}
+    for name, problem in problems.items():
         head = config.heads.get(name)
-        if isinstance(head, nn.SequenceHead.Config):
+        if isinstance(head, nn.SequenceHead.Config | nn.TokenHead.Config):
             names = labels or tuple(f"LABEL_{i}" for i in range(head.num_labels))
-            return {
-                "problem_type": problem,
+            return ({"problem_type": problem} if problem else {}) | {
                 "id2label": {str(i): label for i, label in enumerate(names)},
                 "label2id": {label: i for i, label in enumerate(names)},
             }

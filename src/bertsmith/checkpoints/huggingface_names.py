@@ -7,7 +7,7 @@ names of today first.
 from collections.abc import Iterable
 
 from bertsmith import nn
-from bertsmith.checkpoints.huggingface_config import MASKED_LM, NEXT_SENTENCE, SEQUENCE_HEADS
+from bertsmith.checkpoints.huggingface_config import ANSWER_SPAN, MASKED_LM, NEXT_SENTENCE, TASK_HEADS
 from bertsmith.checkpoints.transforms import Rename, Stack, Transform
 
 TOKEN_TABLE = "bert.embeddings.word_embeddings.weight"
@@ -102,7 +102,9 @@ def _head(name: str) -> list[Transform]:
         ]
     if name == NEXT_SENTENCE:
         return _module("heads.next_sentence.classifier", "cls.seq_relationship")
-    assert name in SEQUENCE_HEADS.values()
+    if name == ANSWER_SPAN:
+        return _module("heads.answer_span.outputs", "qa_outputs")
+    assert name in TASK_HEADS
     return _module(f"heads.{name}.classifier", "classifier")
 
 
