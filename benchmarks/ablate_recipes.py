@@ -45,32 +45,23 @@ NEVER = 1 << 40
 
 Change = Callable[[Recipe], Recipe]
 
-BLOCK = "encoder.layers.0.block"
+BLOCK = "encoder.layers.*.block"
 
 
 def setting(*assignments: str) -> Change:
-    """What `--set` does; a path that begins with `stages.*.` is about every stage."""
-
-    def change(recipe: Recipe) -> Recipe:
-        wanted = [
-            assignment.replace("stages.*", f"stages.{number}")
-            for assignment in assignments
-            for number in (range(len(recipe.stages)) if "stages.*" in assignment else [0])
-        ]
-        return override(recipe, wanted)
-
-    return change
+    """What `--set` does."""
+    return lambda recipe: override(recipe, assignments)
 
 
 def learned_positions(recipe: Recipe) -> Recipe:
     channels = to_dict(recipe.encoder.channels)
     channels["tokens"].append({"kind": "position", "max_position_embeddings": recipe.encoder.max_length})
-    return override(recipe, [f"encoder.channels={json.dumps(channels)}", f"{BLOCK}.attention.query_key=[]"])
+    return setting(f"encoder.channels={json.dumps(channels)}", f"{BLOCK}.attention.query_key=[]")(recipe)
 
 
 def plain_feed_forward(recipe: Recipe) -> Recipe:
     part = {"kind": "feed_forward", "intermediate_size": 4 * recipe.encoder.hidden_size, "bias": False}
-    return override(recipe, [f"{BLOCK}.feed_forward={json.dumps(part)}"])
+    return setting(f"{BLOCK}.feed_forward={json.dumps(part)}")(recipe)
 
 
 def peaks(factor: float) -> Change:
@@ -130,7 +121,10 @@ VARIANTS: dict[str, Change] = {
     "bert": partial(bert, tuned=False),
     "bert-tuned": partial(bert, tuned=True),
     # blocks
-    "post-norm": setting(f'{BLOCK}.residual={{"kind": "post_norm", "dropout": 0.0}}'),
+    "post-norm": setting(
+        f'{BLOCK}.residual={{"kind": "post_norm", "dropout": 0.0}}', f"{BLOCK}.attention_residual=null"
+    ),
+    "first-norm": setting(f"{BLOCK}.attention_residual=null"),
     "biases": setting(
         f"{BLOCK}.attention.bias=true",
         f"{BLOCK}.feed_forward.bias=true",
@@ -138,7 +132,10 @@ VARIANTS: dict[str, Change] = {
         "encoder.layer_norm_bias=true",
     ),
     "dropout": setting(
-        "encoder.embedding_dropout=0.1", f"{BLOCK}.attention.dropout=0.1", f"{BLOCK}.residual.dropout=0.1"
+        "encoder.embedding_dropout=0.1",
+        f"{BLOCK}.attention.dropout=0.1",
+        f"{BLOCK}.residual.dropout=0.1",
+        "encoder.layers.0.block.attention_residual.dropout=0.1",
     ),
     "plain-feed-forward": plain_feed_forward,
     "swiglu": setting(f"{BLOCK}.feed_forward.activation=silu"),

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytest
@@ -185,6 +185,24 @@ def test_override(assignment: str, path: str, expected: Any) -> None:
     assert {k: v for k, v in vars(changed).items() if k != path} == {k: v for k, v in vars(PAGE).items() if k != path}
 
 
+def test_a_star_is_every_entry_of_a_list() -> None:
+    book = Book(
+        pages=(replace(PAGE, shapes=(Circle(radius=1), Circle(radius=2))), replace(PAGE, shapes=(Circle(radius=5),)))
+    )
+    changed = override(book, ["pages.*.draft=true", "pages.*.shapes.*.radius=3"])
+    assert [page.draft for page in changed.pages] == [True] * 2
+    assert [shape for page in changed.pages for shape in page.shapes] == [Circle(radius=3)] * 3
+    with pytest.raises(ConfigError, match=r"^pages\.\*\.shapes\.\*\.angle: pages\.0\.shapes\.0 has no 'angle'"):
+        override(book, ["pages.*.shapes.*.angle=3"])
+
+
+def test_entries_that_were_set_together_can_be_told_apart_again() -> None:
+    changed = override(PAGE, ['shapes.*={"kind": "circle", "radius": 3}', "shapes.0.radius=4"])
+    assert changed == override(
+        PAGE, ['shapes.*={"kind": "circle", "radius": 3}', 'shapes.0={"kind": "circle", "radius": 4}']
+    )
+
+
 def test_overrides_follow_one_another() -> None:
     assert override(PAGE, ["shapes=[]", "name=a", "name=b"]) == override(PAGE, ["name=b", "shapes=[]"])
 
@@ -195,8 +213,8 @@ def test_overrides_follow_one_another() -> None:
         ("name", "'name': expected path=value"),
         ("nam=x", "nam: the configuration has no 'nam'. Did you mean 'name'?"),
         ("shapes.0.radios=1", "shapes.0.radios: shapes.0 has no 'radios'. Did you mean 'radius'?"),
-        ("shapes.2.radius=1", "shapes.2.radius: shapes has entries 0 to 1, not '2'"),
-        ("shapes.-1.radius=1", "shapes.-1.radius: shapes has entries 0 to 1, not '-1'"),
+        ("shapes.2.radius=1", "shapes.2.radius: shapes has entries 0 to 1 (* for all), not '2'"),
+        ("shapes.-1.radius=1", "shapes.-1.radius: shapes has entries 0 to 1 (* for all), not '-1'"),
         ("name.first=x", "name.first: name is a single value and has no 'first'"),
         ("shapes.0.radius=0", "shapes.0.radius: expected more than 0, got 0"),
         ("shapes.0.kind=square", "shapes.0.radius: there is no such key"),

@@ -15,6 +15,7 @@ Every error names the dotted path, what is allowed there and the nearest name.
 """
 
 import dataclasses
+import copy
 import json
 import sys
 import types
@@ -78,7 +79,8 @@ def from_dict(wanted: type[T], data: Any, path: str = "") -> T:
 def override(config: T, assignments: Iterable[str]) -> T:
     """The same configuration with some values replaced, each given as `dotted.path=value`.
 
-    A value is read as JSON where it parses as JSON (`3`, `0.1`, `true`, `{"kind": "causal"}`) and as text elsewhere.
+    A value is read as JSON where it parses as JSON (`3`, `0.1`, `true`, `{"kind": "causal"}`) and as text elsewhere. In a
+    path, `*` is every entry of a list: `stages.*.batch_size=32`.
     """
     data = to_dict(config)
     for assignment in assignments:
@@ -111,12 +113,18 @@ def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, json.dumps(data)
 
 
-def _assign(data: Any, keys: list[str], value: Any, path: str) -> None:
-    for depth, key in enumerate(keys):
+def _assign(data: Any, keys: list[str], value: Any, path: str, start: int = 0) -> None:
+    """Put `value` where `keys[start:]` lead from `data`, which is where those before them have led."""
+    for depth, key in enumerate(keys[start:], start):
         here = ".".join(keys[:depth]) or "the configuration"
         if isinstance(data, list):
+            if key == "*":
+                for number in range(len(data)):
+                    one = [*keys[:depth], str(number), *keys[depth + 1 :]]
+                    _assign(data, one, copy.deepcopy(value), path, depth)
+                return
             if not key.isdecimal() or int(key) >= len(data):
-                raise ConfigError(f"{path}: {here} has entries 0 to {len(data) - 1}, not {key!r}")
+                raise ConfigError(f"{path}: {here} has entries 0 to {len(data) - 1} (* for all), not {key!r}")
             place: Any = int(key)
         elif isinstance(data, dict):
             if key not in data:

@@ -72,7 +72,7 @@ def test_order_counts_without_vectors_for_positions(
     for rotary in (True, False):
         config = modern_config()
         if not rotary:
-            config = override(config, ["layers.0.block.attention.query_key=[]"])
+            config = override(config, ["layers.*.block.attention.query_key=[]"])
         model = nn.Model.Config(encoder=config).initialized(seed=2).eval()
         before = outputs(model, pad(examples[:1], pad_id=0))[0][0]
         after = outputs(model, pad([swapped], pad_id=0))[0][0]

@@ -32,7 +32,7 @@ def plain_encoder(w: Mapping[str, Tensor], ids: Tensor, layers: int) -> Tensor:
     x = normed(w["channels.tokens.0.table.weight"][ids], "norms.tokens.weight")
     for layer in range(layers):
         here = f"blocks.{layer}."
-        y = normed(x, here + "attention_residual.norm.weight")
+        y = normed(x, here + "attention_residual.norm.weight") if layer else x
         projected = y @ w[here + "attention.query_key_value.weight"].T
         opening = 2 / (1 + torch.exp(-(y @ w[here + "attention.gate.opening.weight"].T)))
         found = []

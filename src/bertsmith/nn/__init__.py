@@ -34,7 +34,7 @@ from bertsmith.nn.pooling import (
     WeightedMeanPooling,
 )
 from bertsmith.nn.queries_keys import QueriesKeys, QueryKeyNorm, Rotary
-from bertsmith.nn.residuals import PostNorm, PreNorm, Residual
+from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
 
 __all__ = [
     "AppliedMask",
@@ -65,6 +65,7 @@ __all__ = [
     "MeanPooling",
     "Model",
     "Output",
+    "Plain",
     "Pooler",
     "Pooling",
     "Position",

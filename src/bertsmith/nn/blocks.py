@@ -44,13 +44,17 @@ class Block(nn.Module):
 
 
 class AttentionBlock(Block):
-    """The transformer's block: self-attention, then a feed-forward layer, each inside a residual."""
+    """The transformer's block: self-attention, then a feed-forward layer, each inside a residual.
+
+    `attention_residual` is that of the attention where it has another one.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Block.Config, kind="attention"):
         attention: Attention.Config
         feed_forward: FeedForwardPart.Config
         residual: Residual.Config = PostNorm.Config()
+        attention_residual: Residual.Config | None = None
 
         @property
         def max_length(self) -> int:
@@ -65,7 +69,7 @@ class AttentionBlock(Block):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.attention = config.attention.build(sizes)
-        self.attention_residual = config.residual.build(sizes)
+        self.attention_residual = (config.attention_residual or config.residual).build(sizes)
         self.feed_forward = config.feed_forward.build(sizes)
         self.feed_forward_residual = config.residual.build(sizes)
 

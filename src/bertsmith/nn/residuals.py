@@ -57,6 +57,30 @@ class PostNorm(Residual):
         return self.norm(x + self.dropout(sublayer(x)))
 
 
+class Plain(Residual):
+    """`x + dropout(sublayer(x))`: for a stream that was normalized a moment ago, as behind the embedding."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Residual.Config, kind="plain"):
+        dropout: float = 0.1
+
+        def __post_init__(self) -> None:
+            require(0 <= self.dropout < 1, "dropout", f"expected 0 <= dropout < 1, got {self.dropout}")
+
+        def build(self, sizes: Sizes) -> "Plain":
+            return Plain(self.dropout)
+
+        def build_end(self, sizes: Sizes) -> nn.Module:
+            return nn.Identity()
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        return x + self.dropout(sublayer(x))
+
+
 class PreNorm(Residual):
     """`x + dropout(sublayer(norm(x)))`, and one normalization at the end of the stack.
 

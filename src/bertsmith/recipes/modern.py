@@ -6,8 +6,21 @@ matrices are trained by NorMuon; the learning rate stays high at 128 tokens and 
 lasts (`--budget`).
 """
 
+from dataclasses import replace
+
 from bertsmith.data import Masking, Segments
-from bertsmith.nn import Attention, AttentionBlock, Encoder, Full, GatedFeedForward, Layers, Lookup, PreNorm, Rotary
+from bertsmith.nn import (
+    Attention,
+    AttentionBlock,
+    Encoder,
+    Full,
+    GatedFeedForward,
+    Layers,
+    Lookup,
+    Plain,
+    PreNorm,
+    Rotary,
+)
 from bertsmith.objectives import MaskedLM
 from bertsmith.train import AdamW, NorMuon, Recipe, Stage, WarmupStableDecay
 
@@ -61,6 +74,8 @@ def encoder(hidden_size: int, num_hidden_layers: int, num_attention_heads: int) 
         # Pre-norm: stable at large learning rates (Xiong et al. 2020; Cramming, §4.2).
         residual=PreNorm.Config(dropout=0.0, bias=False),
     )
+    # The first attention comes right behind the embedding's own normalization (ModernBERT, §2.1.1).
+    first = replace(block, attention_residual=Plain.Config(dropout=0.0))
     # BERT's 0.02 at 768, as one over the root of the width at other sizes; what writes into the stream starts smaller by
     # the root of the number of writers (Radford et al. 2019, §2.3).
     initializer_range = round(0.02 * (768 / hidden_size) ** 0.5, 4)
@@ -68,7 +83,7 @@ def encoder(hidden_size: int, num_hidden_layers: int, num_attention_heads: int) 
         hidden_size=hidden_size,
         # No segments: there are no pairs in pretraining, and [SEP] tells the texts of a task apart (RoBERTa, §4.2).
         channels={"tokens": (Lookup.Config(field="input_ids"),)},
-        layers=(Layers(count=num_hidden_layers, block=block),),
+        layers=(Layers(count=1, block=first), Layers(count=num_hidden_layers - 1, block=block)),
         masks={"tokens": Full()},
         embedding_dropout=0.0,
         layer_norm_bias=False,
