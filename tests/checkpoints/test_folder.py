@@ -274,7 +274,7 @@ def test_wrong_shapes_are_listed(saved: Path, reseal: Callable[[Path], None]) ->
         ({"surprise": 1}, r"bertsmith\.json: surprise: there is no such key"),
         ({"pooling": {"kind": "meen"}}, r"pooling\.kind: no part is called 'meen'\. Did you mean 'mean'\?"),
         ({"normalize": "yes"}, "normalize: expected a value of type bool, got 'yes'"),
-        ({"task": [1]}, "task and lineage must be objects"),
+        ({"task": [1]}, "task, lineage and sentence must be objects"),
     ],
 )
 def test_wrong_descriptions(
@@ -306,10 +306,12 @@ def test_places_that_are_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("pytorch_model.bin", "a pickle file, which can run code and is never read"),
+        ("pytorch_model.bin", r"never loaded. `bertsmith convert \S+ NEW --to hf` makes a safe folder"),
+        ("pytorch_model.bin.index.json", "only pytorch_model.bin in parts, a pickle file"),
         ("tf_model.h5", "only TensorFlow's tf_model.h5"),
         ("flax_model.msgpack", "only Flax's"),
-        ("model.safetensors.index.json", "weights are in several files"),
+        ("model.safetensors.index.json", r"index\.json: not UTF-8|index\.json: not readable as JSON"),
+        ("model.onnx", "it is an ONNX graph"),
     ],
 )
 def test_other_weights_are_named(foreign: Path, name: str, message: str) -> None:
@@ -403,14 +405,41 @@ def test_padded_rows_of_a_foreign_model(foreign: Path, edit: Edit) -> None:
             tensors[name] = torch.cat([tensors[name], torch.zeros(3, *tensors[name].shape[1:])])
         return tensors
 
+    expected = load_model(foreign)
     rewrite(foreign, change)
     with pytest.raises(CheckpointError, match=r"word_embeddings\.weight is \[40, 12\] F32, expected \[37, 12\]"):
         load_model(foreign)
     edit(foreign / "config.json", vocab_size=40)
     found = load_model(foreign)
-    assert found.model.encoder.token_table.weight.shape == (40, 12)
-    with pytest.raises(CheckpointError, match="the tokenizer has 37 tokens, and the model is made for 40"):
-        save_model(foreign.parent / "again", found)
+    assert_same(found, expected)
+    assert_same(load_model(save_model(foreign.parent / "again", found)), expected)
+    assert "3 vectors of padding behind the 37 tokens are left out: no text has them" in describe(foreign)["missing"]
+
+
+def test_far_more_rows_than_tokens_are_another_models(foreign: Path, edit: Edit) -> None:
+    edit(foreign / "config.json", vocab_size=37 + 1025)
+    with pytest.raises(CheckpointError, match="vectors for 1,062 tokens and the tokenizer has only 37"):
+        load_model(foreign)
+
+
+def test_added_tokens_are_refused(foreign: Path) -> None:
+    (foreign / "added_tokens.json").write_text('{"[PAD]": 0}', encoding="utf-8")
+    load_model(foreign)
+    (foreign / "added_tokens.json").write_text('{"<new>": 37}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"added_tokens\.json: adds '<new>' to the vocabulary"):
+        load_model(foreign)
+
+
+def test_a_casing_that_nobody_names_is_said(foreign: Path, edit: Edit) -> None:
+    def said() -> list[str]:
+        return [line for line in describe(foreign)["missing"] if "capitals" in line]
+
+    (foreign / "tokenizer.json").unlink()
+    vocabulary = (foreign / "vocab.txt").read_text(encoding="utf-8").replace("\na\n", "\nA\n")
+    (foreign / "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    assert said() == []  # tokenizer_config.json names it
+    edit(foreign / "tokenizer_config.json", do_lower_case=None)
+    assert "1 tokens have capitals" in said()[0]
 
 
 def test_a_vocabulary_larger_than_the_table_is_refused(foreign: Path, edit: Edit) -> None:

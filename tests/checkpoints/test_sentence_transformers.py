@@ -26,7 +26,7 @@ def modules(folder: Path, *types: str, paths: tuple[str, ...] = ("", "1_Pooling"
     write(folder / "modules.json", listing)
 
 
-@pytest.mark.parametrize("pooling", [nn.MeanPooling(), nn.ClsPooling()])
+@pytest.mark.parametrize("pooling", [kind() for kind in nn.Pooling.kinds().values()])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_round_trip(tmp_path: Path, pooling: nn.Pooling, normalize: bool) -> None:
     write_sentence_model(tmp_path, pooling, normalize=normalize, hidden_size=12, max_length=19)
@@ -36,6 +36,21 @@ def test_round_trip(tmp_path: Path, pooling: nn.Pooling, normalize: bool) -> Non
     config = json.loads((tmp_path / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
     assert sum(value is True for key, value in config.items() if key.startswith("pooling_mode")) == 1
     assert config["word_embedding_dimension"] == 12
+
+
+def test_settings_come_back(tmp_path: Path, checkpoint: Callable[..., Checkpoint]) -> None:
+    """Prompts and the kind of similarity decide nothing here, and are kept for those who use them."""
+    settings = {"prompts": {"query": "query: ", "passage": ""}, "similarity_fn_name": "dot", "include_prompt": False}
+    path = save_model(tmp_path / "one", checkpoint({"sentence": settings}))
+    found = read_sentence_model(path)
+    assert found is not None
+    assert found.settings == settings
+    assert load_model(path).sentence == settings
+    for name in ("bertsmith.json", "integrity.json"):
+        (path / name).unlink()
+    again = save_model(tmp_path / "two", load_model(path))
+    for name in ("config_sentence_transformers.json", "1_Pooling/config.json"):
+        assert (again / name).read_bytes() == (path / name).read_bytes()
 
 
 def test_a_folder_without_modules_is_none(tmp_path: Path) -> None:
@@ -67,10 +82,10 @@ def test_both_layouts_are_read(tmp_path: Path, config: dict[str, Any], pooling: 
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode": "median"}, "median"),
         ({"pooling_mode": ["mean", "cls"]}, "'mean', 'cls'"),
         ({"pooling_mode": None}, "None"),
-        ({"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
+        ({"pooling_mode": ["max"] * 2}, "'max', 'max'"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "'mean', 'max'"),
     ],
 )
@@ -79,7 +94,7 @@ def test_other_poolings_are_named(tmp_path: Path, config: dict[str, Any], named:
     write(tmp_path / "1_Pooling" / "config.json", config)
     with pytest.raises(CheckpointError, match=named) as error:
         read_sentence_model(tmp_path)
-    assert "supported is one of cls, mean" in str(error.value)
+    assert "supported is one of cls, mean, max, mean_sqrt_len_tokens, weightedmean, lasttoken" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +140,7 @@ def test_broken_listings(tmp_path: Path, listing: Any) -> None:
             {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
             "puts the prompt 'query' before every text",
         ),
+        ("config_sentence_transformers.json", {"prompts": ["query: "]}, "prompts must be texts by name"),
     ],
 )
 def test_what_would_change_the_vectors_is_refused(

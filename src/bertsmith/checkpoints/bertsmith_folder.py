@@ -39,7 +39,7 @@ class _TokenizerMark:
 
 @dataclass(frozen=True, kw_only=True)
 class _Description:
-    """The content of `bertsmith.json` besides the free JSON, `task` and `lineage`."""
+    """The content of `bertsmith.json` besides the free JSON: `task`, `lineage`, `sentence`."""
 
     format: str
     version: int
@@ -64,12 +64,13 @@ def look(path: Path) -> Source:
             "A newer one may read it."
         )
     task, lineage = content.pop("task", None), content.pop("lineage", None) or {}
+    sentence = content.pop("sentence", None) or {}
     try:
         description = from_dict(_Description, content)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
-    if not isinstance(task, dict | None) or not isinstance(lineage, dict):
-        raise CheckpointError(f"{file}: task and lineage must be objects.")
+    if not isinstance(task, dict | None) or not isinstance(lineage, dict) or not isinstance(sentence, dict):
+        raise CheckpointError(f"{file}: task, lineage and sentence must be objects.")
     tokenizer = Tokenizer.load(path)
     if tokenizer.sha256 != description.tokenizer.sha256:
         raise CheckpointError(
@@ -92,6 +93,7 @@ def look(path: Path) -> Source:
         normalize=description.normalize,
         task=task,
         lineage=lineage,
+        sentence=sentence,
     )
 
 
@@ -117,6 +119,7 @@ def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
             normalize=checkpoint.normalize,
             hidden_size=config.encoder.hidden_size,
             max_length=tokenizer.max_length,
+            settings=checkpoint.sentence,
         )
     description = _Description(
         format=_FORMAT,
@@ -132,6 +135,8 @@ def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
         normalize=checkpoint.normalize,
     )
     free = {"task": to_dict(checkpoint.task), "lineage": to_dict(checkpoint.lineage)}
+    if checkpoint.sentence:
+        free["sentence"] = to_dict(checkpoint.sentence)
     write_object(folder / DESCRIPTION, to_dict(description) | free)
 
 

@@ -21,6 +21,8 @@ class Checkpoint:
         task: what a fine-tuned head does, as plain JSON; a sequence head's `labels` are a list of names, in the order
             of its scores. None for a model that was only pretrained.
         lineage: where the model comes from, as plain JSON: hashes of corpus, vocabulary and shards, the recipe.
+        sentence: what sentence-transformers keeps beside pooling and normalization, as plain JSON: `prompts` by name,
+            `similarity_fn_name`, `include_prompt`. Nothing here puts a prompt before a text.
         path: the folder that it was loaded from.
     """
 
@@ -30,4 +32,5 @@ class Checkpoint:
     normalize: bool = False
     task: Mapping[str, Any] | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    sentence: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None

@@ -56,6 +56,7 @@ def load_model(path: str | os.PathLike[str]) -> Checkpoint:
         normalize=source.normalize,
         task=source.task,
         lineage=source.lineage,
+        sentence=source.sentence,
         path=source.path,
     )
 

@@ -40,13 +40,14 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "BertModel": (),
     "BertForPreTraining": (MASKED_LM, NEXT_SENTENCE),
     "BertForMaskedLM": (MASKED_LM,),
+    "BertLMHeadModel": (MASKED_LM,),  # and a causal mask, if it is a decoder
     "BertForNextSentencePrediction": (NEXT_SENTENCE,),
     SEQUENCE_CLASSIFICATION: (),  # and one of SEQUENCE_HEADS
     "BertForTokenClassification": (TOKEN_LABEL,),
     "BertForQuestionAnswering": (ANSWER_SPAN,),
     "BertForMultipleChoice": (MULTIPLE_CHOICE,),
 }
-"""The classes of transformers that can be read and written, with the heads that each has."""
+"""The classes of transformers that can be read, with the heads that each has."""
 
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -61,7 +62,6 @@ ACTIVATIONS: dict[str, Activation] = {
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model_type": ("bert",),
     "position_embedding_type": ("absolute", None),
-    "is_decoder": (False, None),
     "is_encoder_decoder": (False, None),
     "add_cross_attention": (False, None),
     "pruned_heads": ({}, None),
@@ -133,6 +133,7 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     problem_type: ProblemType | None = None
+    is_decoder: bool | None = False
     num_labels: int | None = None
     id2label: dict[str, str] | None = None
 
@@ -190,8 +191,11 @@ class BertConfig:
             return {SEQUENCE_HEADS[self.sequence_problem]}
         return set(ARCHITECTURES[self.architecture]) if self.architecture else set()
 
-    def model_config(self, *, pooler: bool, heads: Collection[str]) -> nn.Model.Config:
-        """Our configuration of this model, with `heads` of those that the names of this module know."""
+    def model_config(self, *, pooler: bool, heads: Collection[str], tokens: int | None = None) -> nn.Model.Config:
+        """Our configuration of this model, with `heads` of those that the names of this module know.
+
+        `tokens` are those of the tokenizer, if they are fewer than the vectors in the file.
+        """
         activation = ACTIVATIONS[self.hidden_act]
         block = nn.AttentionBlock.Config(
             attention=nn.Attention.Config(
@@ -202,7 +206,7 @@ class BertConfig:
         )
         encoder = nn.Encoder.Config(
             hidden_size=self.hidden_size,
-            vocab_size=self.vocab_size,
+            vocab_size=tokens or self.vocab_size,
             channels={
                 "tokens": (
                     nn.Lookup.Config(field="input_ids"),
@@ -211,7 +215,7 @@ class BertConfig:
                 )
             },
             layers=(nn.Layers(count=self.num_hidden_layers, block=block),),
-            masks={"tokens": nn.Full()},
+            masks={"tokens": nn.Causal() if self.is_decoder else nn.Full()},
             embedding_dropout=self.hidden_dropout_prob,
             layer_norm_eps=self.layer_norm_eps,
             initializer_range=self.initializer_range,

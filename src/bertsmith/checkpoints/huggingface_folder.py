@@ -1,6 +1,6 @@
 """Model folders that others made: transformers' and sentence-transformers'."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from bertsmith.checkpoints.huggingface_config import (
     ProblemType,
     read_config,
 )
+from bertsmith.checkpoints.huggingface_weights import Weights, open_weights
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.sentence_transformers import read_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
-from bertsmith.checkpoints.weights import FILE_NAME, Stored, check_shapes, read_header, read_tensor
+from bertsmith.checkpoints.weights import FILE_NAME, check_shapes
 from bertsmith.errors import CheckpointError, ConfigError
 from bertsmith.text import Tokenizer
 
@@ -33,9 +34,14 @@ _TASK_KINDS: dict[ProblemType, str] = {
 
 _UNNAMED_TASKS = {"BertForQuestionAnswering": "span", "BertForMultipleChoice": "choice"}
 
+# Trainers round the vocabulary up to a multiple of 8, 64 or 128; more rows than that are another model's.
+MOST_PADDING = 1024
 
-def look(path: Path) -> Source:
+
+def look(path: Path, *, pickled: bool = False) -> Source:
     """Look at a folder of transformers or sentence-transformers.
+
+    With `pickled`, the tensors of a pytorch_model.bin will do; nothing in it is run.
 
     Raises:
         CheckpointError: it is no BERT, or one of its files is missing or damaged.
@@ -44,19 +50,18 @@ def look(path: Path) -> Source:
     sentence_model = read_sentence_model(path)
     folder = sentence_model.transformer if sentence_model else path
     config_file = _config_file(folder)
-    weights = find_weights(folder, FILE_NAME)
+    weights = open_weights(folder, pickled=pickled)
     try:
         bert = read_config(read_object(config_file))
     except ConfigError as error:
         raise CheckpointError(f"{config_file}: {error}") from None
-    stored = read_header(weights)
     try:
-        names = hf_names.canonical_names(stored)
+        names = hf_names.canonical_names(weights.stored)
     except ValueError as error:
-        raise CheckpointError(f"{weights}: {error}.") from None
-    names = _without_tied(weights, names, stored)
-    config = _model_config(bert, names, config_file)
+        raise CheckpointError(f"{weights.file}: {error}.") from None
+    names = _without_tied(weights, names)
     tokenizer = _read_tokenizer(folder, bert)
+    config = _model_config(bert, names, config_file, len(tokenizer.vocabulary))
     lengths = (most_positions(config.encoder), sentence_model and sentence_model.max_length)
     tokenizer.max_length = min(tokenizer.max_length, *(length for length in lengths if length))
     source = Source(
@@ -64,14 +69,16 @@ def look(path: Path) -> Source:
         format="huggingface",
         config=config,
         tokenizer=tokenizer,
-        weights=weights,
-        transforms=hf_names.transforms(config),
+        weights=weights.file,
+        transforms=hf_names.transforms(config, bert.vocab_size),
         names=names,
-        stored=stored,
+        stored=weights.stored,
         pooling=nn.MeanPooling(),
         normalize=False,
-        task=_task(bert),
-        remarks=("no integrity.json: a damaged number in the weights cannot be noticed",),
+        task=task_of(bert),
+        remarks=tuple(_remarks(folder, bert, tokenizer)),
+        read=None if weights.is_one_safetensors_file else weights.read,
+        parts=weights.parts,
     )
     if sentence_model is None:
         return replace(source, remarks=(*source.remarks, "no pooling is named: the mean of all tokens is assumed"))
@@ -80,6 +87,7 @@ def look(path: Path) -> Source:
         format="sentence-transformers",
         pooling=sentence_model.pooling,
         normalize=sentence_model.normalize,
+        sentence=sentence_model.settings,
     )
 
 
@@ -91,24 +99,28 @@ def _config_file(folder: Path) -> Path:
     raise CheckpointError(f"{folder}: it has no config.json, so the shape of the model is not known.")
 
 
-def _model_config(bert: BertConfig, names: Mapping[str, str], file: Path) -> nn.Model.Config:
+def _model_config(bert: BertConfig, names: Mapping[str, str], file: Path, tokens: int) -> nn.Model.Config:
     """The class that the configuration names, and whatever else of a BERT the weights hold."""
     pooler, present = hf_names.parts_present(names)
     try:
         heads = bert.heads() | present
-        return bert.model_config(pooler=pooler or not heads.isdisjoint(POOLED_HEADS), heads=heads)
+        pooler = pooler or not heads.isdisjoint(POOLED_HEADS)
+        return bert.model_config(pooler=pooler, heads=heads, tokens=tokens)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
 
-def _without_tied(file: Path, names: Mapping[str, str], stored: Mapping[str, Stored]) -> dict[str, str]:
+def _without_tied(weights: Weights, names: Mapping[str, str]) -> dict[str, str]:
     """`names` without the tensors that stand in the file twice, which must be equal."""
-    kept = dict(names)
+    kept, file, stored = dict(names), weights.file, weights.stored
     for twin, original in hf_names.TIED.items():
-        if twin not in kept or original not in kept:
+        if twin not in kept:
+            continue
+        if original not in kept:
+            kept[original] = kept.pop(twin)
             continue
         check_shapes(file, {twin: stored[kept[twin]]}, {twin: stored[kept[original]].shape})
-        if not torch.equal(read_tensor(file, kept[twin]), read_tensor(file, kept[original])):
+        if not torch.equal(weights.read(kept[twin]), weights.read(kept[original])):
             raise CheckpointError(
                 f"{file}: {kept[twin]} differs from {kept[original]}. Only models that tie the two are supported."
             )
@@ -118,15 +130,51 @@ def _without_tied(file: Path, names: Mapping[str, str], stored: Mapping[str, Sto
 
 def _read_tokenizer(folder: Path, bert: BertConfig) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
-    if len(tokenizer.vocabulary) > bert.vocab_size:
+    tokens = len(tokenizer.vocabulary)
+    if tokens > bert.vocab_size:
         raise CheckpointError(
-            f"{folder}: the tokenizer has {len(tokenizer.vocabulary):,} tokens and the model only {bert.vocab_size:,} "
-            "vectors for them. Use the tokenizer that the model was trained with."
+            f"{folder}: the tokenizer has {tokens:,} tokens and the model only {bert.vocab_size:,} vectors for them. Use the "
+            "tokenizer that the model was trained with."
         )
+    if bert.vocab_size - tokens > MOST_PADDING:
+        raise CheckpointError(
+            f"{folder}: the model has vectors for {bert.vocab_size:,} tokens and the tokenizer has only {tokens:,}. Use the "
+            "tokenizer that the model was trained with."
+        )
+    added = folder / "added_tokens.json"
+    for token, index in read_object(added).items() if added.is_file() else ():
+        if tokenizer.vocabulary.ids.get(token) != index:
+            raise CheckpointError(f"{added}: adds {token!r:.80} to the vocabulary; added tokens are not supported.")
     return tokenizer
 
 
-def _task(bert: BertConfig) -> dict[str, Any] | None:
+def _remarks(folder: Path, bert: BertConfig, tokenizer: Tokenizer) -> Iterator[str]:
+    yield "no integrity.json: a damaged number in the weights cannot be noticed"
+    tokens = len(tokenizer.vocabulary)
+    if bert.vocab_size > tokens:
+        yield (
+            f"{bert.vocab_size - tokens:,} vectors of padding behind the {tokens:,} tokens are left out: no text has them"
+        )
+    if bert.is_decoder:
+        yield "a decoder: each token sees only itself and those before it"
+    if (capitals := _unexpected_capitals(folder, tokenizer)) > 0:
+        yield (
+            f"nothing says whether text is lower-cased, so it is, as in transformers; but {capitals:,} tokens have capitals. "
+            'If the model is cased, write {"do_lower_case": false} into tokenizer_config.json'
+        )
+
+
+def _unexpected_capitals(folder: Path, tokenizer: Tokenizer) -> int:
+    """Tokens with capitals in the vocabulary of a folder that names no casing; 0 where it does."""
+    config = folder / "tokenizer_config.json"
+    named = config.is_file() and read_object(config).get("do_lower_case") is not None
+    if named or (folder / "tokenizer.json").is_file():
+        return 0
+    return sum(token != token.lower() and not token.startswith("[") for token in tokenizer.vocabulary.tokens)
+
+
+def task_of(bert: BertConfig) -> dict[str, Any] | None:
+    """What the fine-tuned head of this class does, as a `Checkpoint` says it."""
     if bert.architecture == "BertForTokenClassification":
         return {"kind": "tag", "labels": list(bert.labels)}
     if bert.architecture in _UNNAMED_TASKS:

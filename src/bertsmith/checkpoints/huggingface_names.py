@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from bertsmith import nn
 from bertsmith.checkpoints.huggingface_config import ANSWER_SPAN, MASKED_LM, NEXT_SENTENCE, TASK_HEADS
-from bertsmith.checkpoints.transforms import Rename, Stack, Transform
+from bertsmith.checkpoints.transforms import Padded, Rename, Stack, Transform
 
 TOKEN_TABLE = "bert.embeddings.word_embeddings.weight"
 LM_BIAS = "cls.predictions.bias"
@@ -16,7 +16,8 @@ LM_BIAS = "cls.predictions.bias"
 TIED = {"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": LM_BIAS}
 """Tensors that files may hold a second time, and the tensor that each must equal."""
 
-_BUFFERS = {"bert.embeddings.position_ids"}
+_A_ROW_A_TOKEN = {TOKEN_TABLE, LM_BIAS}
+_BUFFERS = {"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"}
 _OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 # Within a block: our module, theirs.
@@ -29,8 +30,11 @@ _BLOCK = {
 }
 
 
-def transforms(config: nn.Model.Config) -> list[Transform]:
-    """The table for a model without an `obstacle`."""
+def transforms(config: nn.Model.Config, table_rows: int | None = None) -> list[Transform]:
+    """The table for a model without an `obstacle`.
+
+    `table_rows` are the tokens that a file has vectors for, if they are more than the model's: some trainers round up.
+    """
     table: list[Transform] = [*_embeddings(config.encoder)]
     for n in range(config.encoder.num_hidden_layers):
         for kind in ("weight", "bias"):
@@ -43,22 +47,26 @@ def transforms(config: nn.Model.Config) -> list[Transform]:
         table += _module("pooler.dense", "bert.pooler.dense")
     for name in config.heads:
         table += _head(name)
-    return table
+    kept = config.encoder.known_vocab_size
+    if table_rows in (None, kept):
+        return table
+    return [Padded(t.ours, t.theirs[0], kept, table_rows) if t.theirs[0] in _A_ROW_A_TOKEN else t for t in table]
 
 
 def canonical_names(names: Iterable[str]) -> dict[str, str]:
     """Today's name of each tensor, and the name it has in the file. Buffers, which hold no weights, are left out.
 
-    A bare `BertModel` is saved without the prefix `bert.`; versions before 1.0 wrote gamma and beta.
+    A bare `BertModel` is saved without the prefix `bert.`; versions before 1.0 wrote gamma and beta; a model that was
+    trained on several devices may have been saved in its wrapper, as `module.`
 
     Raises:
         ValueError: two tensors of the file are the same one.
     """
     found: dict[str, str] = {}
     for name in names:
-        today = name
-        if name.startswith(("embeddings.", "encoder.", "pooler.")):
-            today = f"bert.{name}"
+        today = name.removeprefix("module.")
+        if today.startswith(("embeddings.", "encoder.", "pooler.")):
+            today = f"bert.{today}"
         for old, new in _OLD_ENDINGS.items():
             if today.endswith(f".{old}"):
                 today = today.removesuffix(old) + new

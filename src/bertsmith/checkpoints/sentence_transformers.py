@@ -5,7 +5,8 @@ and text-embeddings-inference needs its keys. The layout of 5.4 and later is rea
 are import paths; here they are names to be recognised, and nothing is imported.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,21 @@ _MODE_KEYS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-_POOLINGS: dict[str, nn.Pooling] = {"cls": nn.ClsPooling(), "mean": nn.MeanPooling()}
+_POOLINGS: dict[str, nn.Pooling] = {
+    pooling.kind: pooling
+    for pooling in (
+        nn.ClsPooling(),
+        nn.MeanPooling(),
+        nn.MaxPooling(),
+        nn.RootMeanPooling(),
+        nn.WeightedMeanPooling(),
+        nn.LastTokenPooling(),
+    )
+}
+
+# What is kept of a model's other settings, and what is written where there are none.
+_SETTINGS: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+_INCLUDE_PROMPT = "include_prompt"
 
 
 @dataclass(frozen=True)
@@ -36,12 +51,14 @@ class SentenceModel:
     """What a folder says on making one vector of a text.
 
     `transformer` is the folder with the encoder's files. `max_length` is None where the tokenizer's files say it.
+    `settings` is the rest, as `Checkpoint.sentence`.
     """
 
     transformer: Path
     pooling: nn.Pooling
     normalize: bool
     max_length: int | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_sentence_model(folder: Path) -> SentenceModel | None:
@@ -59,19 +76,26 @@ def read_sentence_model(folder: Path) -> SentenceModel | None:
             f"{file}: runs {', '.join(names) or 'nothing'}; supported are Transformer, Pooling and perhaps Normalize."
         )
     transformer = folder / paths[0]
-    _check_model_config(folder / _MODEL_CONFIG)
+    pooling, include_prompt = _read_pooling(folder / paths[1] / "config.json")
     return SentenceModel(
         transformer=transformer,
-        pooling=_read_pooling(folder / paths[1] / "config.json"),
+        pooling=pooling,
         normalize="Normalize" in names,
         max_length=_read_max_length(transformer / _TRANSFORMER_CONFIG),
+        settings=_read_settings(folder / _MODEL_CONFIG) | include_prompt,
     )
 
 
 def write_sentence_model(
-    folder: Path, pooling: nn.Pooling, *, normalize: bool, hidden_size: int, max_length: int
+    folder: Path,
+    pooling: nn.Pooling,
+    *,
+    normalize: bool,
+    hidden_size: int,
+    max_length: int,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the files beside those of the encoder, which lies in `folder` itself.
+    """Write the files beside those of the encoder, which lies in `folder` itself. `settings` as `Checkpoint.sentence`.
 
     Raises:
         CheckpointError: sentence-transformers has no such pooling.
@@ -94,10 +118,10 @@ def write_sentence_model(
         folder / _POOLING_FOLDER / "config.json",
         {"word_embedding_dimension": hidden_size}
         | {key: mode == pooling.kind for mode, key in _MODE_KEYS.items()}
-        | {"include_prompt": True},
+        | {_INCLUDE_PROMPT: (settings or {}).get(_INCLUDE_PROMPT, True)},
     )
     write_object(folder / _TRANSFORMER_CONFIG, {"max_seq_length": max_length, "do_lower_case": False})
-    model = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    model = {key: (settings or {}).get(key, value) for key, value in _SETTINGS.items()}
     write_object(folder / _MODEL_CONFIG, {"__version__": {"sentence_transformers": _LAYOUT}} | model)
 
 
@@ -117,7 +141,8 @@ def _read_modules(file: Path) -> tuple[list[str], list[str]]:
     return names, paths
 
 
-def _read_pooling(file: Path) -> nn.Pooling:
+def _read_pooling(file: Path) -> tuple[nn.Pooling, dict[str, Any]]:
+    """The pooling, and whether a prompt's tokens count in it, if they do not."""
     config = read_object(file)
     if "pooling_mode" in config:
         mode = config["pooling_mode"]
@@ -126,7 +151,7 @@ def _read_pooling(file: Path) -> nn.Pooling:
         modes = [mode for mode, key in _MODE_KEYS.items() if config.get(key) is True] or ["mean"]
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise CheckpointError(f"{file}: pools by {modes!r:.120}; supported is one of {', '.join(_POOLINGS)}.")
-    return _POOLINGS[modes[0]]
+    return _POOLINGS[modes[0]], {} if config.get(_INCLUDE_PROMPT, True) else {_INCLUDE_PROMPT: False}
 
 
 def _read_max_length(file: Path) -> int | None:
@@ -143,16 +168,19 @@ def _read_max_length(file: Path) -> int | None:
     return length
 
 
-def _check_model_config(file: Path) -> None:
-    """Refuse what would change the vectors: a prompt put before every text, or vectors that are cut."""
+def _read_settings(file: Path) -> dict[str, Any]:
+    """The settings that are not the default; what would change vectors unasked, a prompt or a cut, is refused."""
     if not file.is_file():
-        return
+        return {}
     config = read_object(file)
     _expect(file, config, "truncate_dim", (None,))
     _expect(file, config, "model_type", ("SentenceTransformer", None))
     prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
-    if default is not None and (not isinstance(prompts, dict) or prompts.get(default) != ""):
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise CheckpointError(f"{file}: prompts must be texts by name.")
+    if default is not None and prompts.get(default) != "":
         raise CheckpointError(f"{file}: puts the prompt {default!r:.80} before every text, which is not supported.")
+    return {key: config[key] for key, value in _SETTINGS.items() if config.get(key) not in (value, None)}
 
 
 def _expect(file: Path, config: dict[str, Any], key: str, allowed: tuple[Any, ...]) -> None:

@@ -42,6 +42,7 @@ class Source:
     normalize: bool
     task: Mapping[str, Any] | None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    sentence: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     read: Callable[[str], Tensor] | None = None
     parts: tuple[Path, ...] = ()
@@ -78,10 +79,14 @@ def find_weights(folder: Path, name: str) -> Path:
     file = folder / name
     if file.is_file():
         return file
+    pickle = (
+        f"a pickle file, which can run code and is never loaded. `bertsmith convert {folder} NEW --to hf` makes a safe "
+        "folder of it, and runs nothing"
+    )
     instead = {
-        "model.safetensors.index.json": "its weights are in several files, which is not supported. Save them as one",
-        "pytorch_model.bin": "it has only pytorch_model.bin, a pickle file, which can run code and is never read here. "
-        "Save the model as safetensors with transformers",
+        "pytorch_model.bin": f"it has only pytorch_model.bin, {pickle}",
+        "pytorch_model.bin.index.json": f"it has only pytorch_model.bin in parts, {pickle}",
+        "model.onnx": "it is an ONNX graph, for onnxruntime. Load the folder that it was made of",
         "tf_model.h5": "it has only TensorFlow's tf_model.h5. Save the model as safetensors with transformers",
         "flax_model.msgpack": "it has only Flax's flax_model.msgpack. Save the model as safetensors with transformers",
         "bert_model.ckpt.index": "it is a Google TensorFlow checkpoint, which is not supported yet",

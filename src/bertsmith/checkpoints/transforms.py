@@ -65,6 +65,27 @@ class Stack:
         return tuple(part.clone() for part in tensor.chunk(len(self.theirs)))  # safetensors refuses shared memory
 
 
+@dataclass(frozen=True)
+class Padded:
+    """The first `kept` rows of a tensor that has `rows` in the file; what is written is padded with zeros."""
+
+    ours: str
+    name: str
+    kept: int
+    rows: int
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def read(self, tensors: Sequence[Tensor]) -> Tensor:
+        (tensor,) = tensors
+        return tensor[: self.kept]
+
+    def write(self, tensor: Tensor) -> Sequence[Tensor]:
+        return (torch.cat([tensor, tensor.new_zeros(self.rows - self.kept, *tensor.shape[1:])]),)
+
+
 def stored_shapes(transforms: Iterable[Transform], model: nn.Module) -> dict[str, Shape]:
     """The shape of every tensor that a file of `model` holds, by its name there. Touches no weights."""
     parameters = dict(model.named_parameters())
