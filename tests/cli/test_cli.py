@@ -150,6 +150,8 @@ def test_help_names_the_library_call(capsys: pytest.CaptureFixture[str]) -> None
         ("recipes", "diff"),
         ("models", "list"),
         ("models", "show"),
+        ("vocab", "learn"),
+        ("vocab", "extend"),
     ):
         assert "Library call" in run(capsys, group, verb, "--help")[0]
 

@@ -12,10 +12,12 @@ sentence_transformers.py  modules, pooling
 transforms.py             tables of names that work in both directions
 weights.py                the safetensors file
 source.py                 a folder that was looked at
+extending.py              more tokens for a model
 """
 
 from bertsmith.checkpoints.checkpoint import Checkpoint
 from bertsmith.checkpoints.description import describe, find_models
+from bertsmith.checkpoints.extending import ExtendedModel, extend_model
 from bertsmith.checkpoints.folder import load_model, save_model
 
-__all__ = ["Checkpoint", "describe", "find_models", "load_model", "save_model"]
+__all__ = ["Checkpoint", "ExtendedModel", "describe", "extend_model", "find_models", "load_model", "save_model"]

@@ -13,7 +13,7 @@ from bertsmith.data.corpora import Corpus, Document, read_documents
 from bertsmith.data.draws import Draw, Draws, Share
 from bertsmith.data.example import IGNORE_INDEX, Example
 from bertsmith.data.instances import Instances, Plan, Segments, SentencePairs
-from bertsmith.data.learning import LearnedTokenizer, learn_tokenizer
+from bertsmith.data.learning import ExtendedTokenizer, LearnedTokenizer, extend_tokenizer, learn_tokenizer
 from bertsmith.data.masking import Choice, Masking, SingleTokens, Spans, WholeWords
 from bertsmith.data.prefetch import prefetched
 from bertsmith.data.preparation import Prepared, prepare
@@ -36,6 +36,7 @@ __all__ = [
     "Drawn",
     "Draws",
     "Example",
+    "ExtendedTokenizer",
     "Instances",
     "KeyedPermutation",
     "LearnedTokenizer",
@@ -53,6 +54,7 @@ __all__ = [
     "SingleTokens",
     "Spans",
     "WholeWords",
+    "extend_tokenizer",
     "generator",
     "learn_tokenizer",
     "pack",

@@ -2,6 +2,7 @@
 
 from bertsmith.text.counts import count_words
 from bertsmith.text.encoding import Encoding
+from bertsmith.text.extending import Extension, extend_vocabulary
 from bertsmith.text.learner import learn_vocabulary
 from bertsmith.text.sentences import split_sentences
 from bertsmith.text.statistics import TextStatistics, measure
@@ -11,10 +12,12 @@ from bertsmith.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 __all__ = [
     "SPECIAL_TOKENS",
     "Encoding",
+    "Extension",
     "TextStatistics",
     "Tokenizer",
     "Vocabulary",
     "count_words",
+    "extend_vocabulary",
     "learn_vocabulary",
     "measure",
     "split_sentences",

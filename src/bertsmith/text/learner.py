@@ -12,8 +12,8 @@ from bertsmith.text.likelihood import gains
 from bertsmith.text.normalization import is_chinese, is_punctuation
 from bertsmith.text.vocabulary import CONTINUATION, SPECIAL_TOKENS, Vocabulary
 
-# A longer word is [UNK] to Hugging Face's tokenizer: it teaches nothing.
-_LONGEST_WORD = 100
+LONGEST_WORD = 100
+"""A longer word is [UNK] to Hugging Face's tokenizer: it teaches nothing."""
 
 # Gains that differ by less than this part of their largest term are equal, and the pair's text decides: the rounding of
 # logarithms differs between machines, the vocabulary must not.
@@ -61,7 +61,7 @@ def learn_vocabulary(
             f"alphabet_limit is {alphabet_limit} (at least 1), min_frequency {min_frequency} (at least 1), "
             f"unused {unused} (at least 0)"
         )
-    words = {word: word_counts[word] for word in sorted(word_counts) if word and len(word) <= _LONGEST_WORD}
+    words = {word: word_counts[word] for word in sorted(word_counts) if word and len(word) <= LONGEST_WORD}
     if not words:
         raise VocabularyError("there are no words to learn a vocabulary from: the text is empty. Give it some text.")
     reserved = [*special_tokens, *(f"[unused{number}]" for number in range(unused))]

@@ -87,14 +87,16 @@ class Tokenizer:
             max_length=settings.max_length,
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, inputs: Sequence[str] | None = None) -> None:
         """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json into the folder `path`.
+
+        `inputs` are what the model takes of input_ids, token_type_ids and attention_mask, if not all.
 
         transformers 4 and 5 load it. They know one behaviour, "hf": what a "google" tokenizer does otherwise is lost
         on them.
         """
         settings = folder.Settings(self.rules, self.behaviour, self.max_length)
-        folder.write(Path(path), self.vocabulary, settings, self._behaviour.max_word_length)
+        folder.write(Path(path), self.vocabulary, settings, self._behaviour.max_word_length, inputs)
 
     @property
     def behaviour(self) -> BehaviourName:
@@ -204,6 +206,11 @@ class Tokenizer:
     def __repr__(self) -> str:
         casing = "uncased" if self.rules.lower_case else "cased"
         return f"<Tokenizer: {len(self.vocabulary):,} tokens, {casing}, {self.behaviour}>"
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> "Tokenizer":
+        """The tokenizer of the same rules, behaviour and length for another vocabulary."""
+        make, _ = self.__reduce__()
+        return make(vocabulary)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What was remembered is not sent to other processes; they fill their own caches.
