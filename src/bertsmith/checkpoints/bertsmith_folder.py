@@ -1,6 +1,6 @@
 """Our own model folders: `bertsmith.json` says what the model is, `integrity.json` that nothing has changed since.
 
-A BERT-shaped model has, in the same folder, all that transformers and sentence-transformers need to load it.
+A model that has a form in transformers has, in the same folder, all that transformers and sentence-transformers need.
 """
 
 from copy import copy
@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 
 from bertsmith import nn
-from bertsmith.checkpoints import huggingface_names
 from bertsmith.checkpoints.checkpoint import Checkpoint
+from bertsmith.checkpoints.forms import form_of
 from bertsmith.checkpoints.huggingface_config import SEQUENCE_HEADS, TOKEN_LABEL
-from bertsmith.checkpoints.huggingface_form import obstacle, write_config
 from bertsmith.checkpoints.json_objects import read_object, write_object
 from bertsmith.checkpoints.sentence_transformers import write_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
@@ -109,10 +108,10 @@ def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
     tokenizer = copy(checkpoint.tokenizer)
     tokenizer.max_length = min(tokenizer.max_length, most_positions(config.encoder) or tokenizer.max_length)
     write_weights(checkpoint.model, _transforms(config), folder / FILE_NAME, storage)
-    tokenizer.save(folder)
-    if obstacle(config) is None:
-        pad_id = tokenizer.vocabulary.pad_id
-        write_object(folder / "config.json", write_config(config, labels=labels, pad_token_id=pad_id))
+    form = form_of(config)
+    tokenizer.save(folder, inputs=form and form.inputs)
+    if form is not None:
+        write_object(folder / "config.json", form.write_config(config, labels, tokenizer.vocabulary))
         write_sentence_model(
             folder,
             checkpoint.pooling,
@@ -141,9 +140,9 @@ def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
 
 
 def _transforms(config: nn.Model.Config) -> list[Transform]:
-    """How a model of ours is stored: under Hugging Face's names where it has such a form, else under our own."""
-    if obstacle(config) is None:
-        return huggingface_names.transforms(config)
+    """How a model of ours is stored: under the names of transformers where it has a form there, else under our own."""
+    if (form := form_of(config)) is not None:
+        return form.transforms(config)
     with torch.device("meta"):
         return [Rename(name, name) for name, _ in config.build().named_parameters()]
 

@@ -8,8 +8,8 @@ from typing import Any
 from bertsmith import nn
 from bertsmith.checkpoints.bertsmith_folder import DESCRIPTION
 from bertsmith.checkpoints.folder import is_foreign, look
+from bertsmith.checkpoints.forms import form_of, obstacles
 from bertsmith.checkpoints.huggingface_config import MASKED_LM
-from bertsmith.checkpoints.huggingface_form import architecture, obstacle
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.source import Source, most_positions
 from bertsmith.config import to_dict
@@ -33,10 +33,11 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     source = look(path, thorough=False)
     model = source.skeleton()
     config = source.config
+    form = form_of(config)
     return {
         "path": str(source.path),
         "format": source.format,
-        "architecture": architecture(config) if obstacle(config) is None else None,
+        "architecture": form and form.architecture(config),
         "sizes": _sizes(config.encoder),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "heads": {name: to_dict(head) for name, head in config.heads.items()},
@@ -126,6 +127,6 @@ def _missing(source: Source) -> Iterator[str]:
         yield "no task: it was not fine-tuned, so it cannot predict labels"
     if not source.lineage:
         yield "no lineage: where the model comes from is not known"
-    if (reason := obstacle(source.config)) is not None:
-        yield f"no form for transformers and sentence-transformers: {reason}"
+    if form_of(source.config) is None:
+        yield f"no form for transformers and sentence-transformers: {obstacles(source.config)}"
     yield from source.remarks

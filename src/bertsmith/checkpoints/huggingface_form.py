@@ -33,7 +33,7 @@ def obstacle(config: nn.Model.Config) -> str | None:
     channels = sorted((channel.kind, getattr(channel, "field", "")) for channel in encoder.channels["tokens"])
     if channels != [("lookup", "input_ids"), ("lookup", "token_type_ids"), ("position", "")]:
         return "it needs the channels token, position and segment"
-    blocks = [_without_dropout(to_dict(group.block)) for group in encoder.layers]
+    blocks = [without_dropout(to_dict(group.block)) for group in encoder.layers]
     if any(block != blocks[0] for block in blocks):
         return "its layers are not all alike"
     block = encoder.layers[0].block
@@ -134,7 +134,8 @@ def _head_keys(config: nn.Model.Config, labels: tuple[str, ...] | None) -> dict[
     return {}
 
 
-def _without_dropout(value: Any) -> Any:
+def without_dropout(value: Any) -> Any:
+    """A part as JSON values, without the rates of dropout in it."""
     if isinstance(value, dict):
-        return {key: _without_dropout(item) for key, item in value.items() if key != "dropout"}
+        return {key: without_dropout(item) for key, item in value.items() if key != "dropout"}
     return value

@@ -1,6 +1,7 @@
 """A tokenizer's files in a model folder: ours, and those that transformers writes and reads."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def read(path: Path) -> tuple[Vocabulary, Settings]:
     return vocabulary, settings
 
 
-def write(path: Path, vocabulary: Vocabulary, settings: Settings, max_word_length: int) -> None:
+def write(
+    path: Path, vocabulary: Vocabulary, settings: Settings, max_word_length: int, inputs: Sequence[str] | None = None
+) -> None:
     """Write the four files into the folder `path`, which is made where it does not exist."""
     path.mkdir(parents=True, exist_ok=True)
     vocabulary.save(path / FILE_NAME)
@@ -94,6 +97,7 @@ def write(path: Path, vocabulary: Vocabulary, settings: Settings, max_word_lengt
         "model_max_length": settings.max_length,
         "tokenizer_class": "BertTokenizer",
         _BEHAVIOUR_KEY: settings.behaviour,
+        **({"model_input_names": list(inputs)} if inputs else {}),
     }
     tokenizer = json.loads(rust_tokenizer(vocabulary, settings.rules, max_word_length).to_str())
     _write_json(path / TOKENIZER_JSON, tokenizer)

@@ -1,0 +1,99 @@
+"""A pre-norm encoder of ours is a ModernBERT to transformers, and computes the same there."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+
+import bertsmith
+from bertsmith import nn
+from bertsmith.checkpoints import Checkpoint, describe, load_model, save_model
+from bertsmith.config import override
+from bertsmith.data import Batch, Example
+from bertsmith.recipes import modern
+from bertsmith.text import Tokenizer
+
+MASKED_LM = {"masked_lm": nn.MaskedLMHead.Config()}
+BIASES = (
+    "layer_norm_bias=true",
+    "layers.*.block.residual.bias=true",
+    "layers.*.block.attention.bias=true",
+    "layers.*.block.feed_forward.bias=true",
+    "layers.*.block.feed_forward.activation=silu",
+)
+
+
+@pytest.fixture(params=[(), BIASES], ids=["as in the recipe", "with biases"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path, minilm_path: Path) -> Callable[..., Checkpoint]:
+    """Save a small random model with the given heads, and load it again."""
+    tokenizer = Tokenizer.load(minilm_path)
+
+    def make(heads: dict[str, nn.Head.Config]) -> Checkpoint:
+        sizes = (f"vocab_size={len(tokenizer.vocabulary)}", "initializer_range=0.2", "layer_norm_eps=1e-6")
+        eps = ("layers.*.block.residual.layer_norm_eps=1e-6",)
+        encoder = override(modern.encoder(36, 3, 2), [*sizes, *eps, *request.param])
+        model = nn.Model.Config(encoder=encoder, pooler=False, heads=heads).initialized(seed=1)
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+        path = save_model(tmp_path / "saved", Checkpoint(model=model, tokenizer=tokenizer, normalize=True))
+        return load_model(path)
+
+    return make
+
+
+def load_strictly(name: str, path: Path | None) -> torch.nn.Module:
+    """The model of a class of transformers, which must find exactly the tensors that it expects."""
+    model, report = getattr(transformers, name).from_pretrained(path, output_loading_info=True)
+    assert {key: list(value) for key, value in report.items() if value} == {}
+    return model.eval()
+
+
+@torch.inference_mode()
+def test_hidden_states_and_scores_are_the_same(
+    saved: Callable[..., Checkpoint],
+    sequences: list[Example],
+    lay_out: Callable[[list[Example]], list[Batch]],
+    theirs: Callable[[list[Example]], dict[str, torch.Tensor]],
+) -> None:
+    ours = saved(MASKED_LM)
+    inputs = theirs(sequences)
+    del inputs["token_type_ids"]
+    model = load_strictly("ModernBertForMaskedLM", ours.path)
+    expected = model(**inputs, output_hidden_states=True)
+    rows = []
+    for batch in lay_out(sequences):
+        encoder = ours.model.encoder
+        states = torch.stack([s["tokens"] for s in encoder.layers(batch, encoder.apply_masks(batch))])
+        flat = states.flatten(1, 2)
+        rows += [
+            flat[:, start : start + n] for start, n in zip(batch.starts.tolist(), batch.lengths.tolist(), strict=True)
+        ]
+    head, table = ours.model.heads["masked_lm"], ours.model.encoder.token_table.weight
+    for number, (found, example) in enumerate(zip(rows, sequences, strict=True)):
+        wanted = torch.stack(expected.hidden_states)[:, number, : len(example)]
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+        scores = expected.logits[number, : len(example)]
+        torch.testing.assert_close(head(found[-1], table), scores, atol=1e-5, rtol=0)
+
+
+def test_sentence_transformers_gives_the_same_vectors(saved: Callable[..., Checkpoint], texts: tuple[str, ...]) -> None:
+    path = saved({}).path
+    assert path is not None
+    assert set(transformers.AutoTokenizer.from_pretrained(path)("a b")) == {"input_ids", "attention_mask"}
+    expected = SentenceTransformer(str(path), device="cpu").encode(list(texts), batch_size=3)
+    np.testing.assert_allclose(bertsmith.load(path).embed(list(texts)), expected, atol=1e-5, rtol=0)
+
+
+def test_what_a_folder_says_of_itself(saved: Callable[..., Checkpoint]) -> None:
+    path = saved(MASKED_LM).path
+    assert path is not None
+    said = describe(path)
+    assert said["architecture"] == "ModernBertForMaskedLM"
+    assert not [line for line in said["missing"] if "transformers" in line]
