@@ -1,6 +1,7 @@
 """A pre-norm encoder of ours is a ModernBERT to transformers, and computes the same there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from sentence_transformers import SentenceTransformer
 
 import bertsmith
 from bertsmith import nn
-from bertsmith.checkpoints import Checkpoint, describe, load_model, save_model
+from bertsmith.checkpoints import Checkpoint, describe, load_model, modernbert, save_model
 from bertsmith.config import override
 from bertsmith.data import Batch, Example
+from bertsmith.errors import ConfigError
 from bertsmith.recipes import modern
-from bertsmith.text import Tokenizer
+from bertsmith.text import Tokenizer, Vocabulary
 
 MASKED_LM = {"masked_lm": nn.MaskedLMHead.Config()}
 BIASES = (
@@ -89,6 +91,50 @@ def test_sentence_transformers_gives_the_same_vectors(saved: Callable[..., Check
     assert set(transformers.AutoTokenizer.from_pretrained(path)("a b")) == {"input_ids", "attention_mask"}
     expected = SentenceTransformer(str(path), device="cpu").encode(list(texts), batch_size=3)
     np.testing.assert_allclose(bertsmith.load(path).embed(list(texts)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["ModernBertForMaskedLM", "ModernBertModel"])
+def test_what_transformers_saves_again_is_read(saved: Callable[..., Checkpoint], tmp_path: Path, name: str) -> None:
+    """Another vocabulary size is rounded up, as trainers do it; the rest comes back to the bit."""
+    before = saved(MASKED_LM)
+    theirs = getattr(transformers, name).from_pretrained(before.path)
+    if name == "ModernBertForMaskedLM":
+        theirs.resize_token_embeddings(pad_to_multiple_of=64)
+    theirs.save_pretrained(tmp_path / "theirs")
+    before.tokenizer.save(tmp_path / "theirs")
+    after = load_model(tmp_path / "theirs")
+    assert after.model.heads.keys() == (MASKED_LM if name == "ModernBertForMaskedLM" else {}).keys()
+    weights = before.model.state_dict()
+    assert len(after.model.state_dict()) >= 20
+    for key, value in after.model.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer_types": None, "global_attn_every_n_layers": 3}, "global_attn_every_n_layers: .*sliding windows"),
+        ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "layer_types: .*sliding windows"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_parameters: rope_type 'yarn'"),
+        ({"architectures": ["ModernBertForSequenceClassification"]}, "architectures: .* is not supported"),
+        ({"classifier_bias": False}, "classifier_bias: False is not supported; expected True"),
+        ({"hidden_activation": "gelo"}, "hidden_activation: 'gelo' is not known. Did you mean 'gelu'"),
+        ({"surprise": 1}, "surprise: no ModernBERT configuration has this key"),
+    ],
+)
+def test_other_modernberts_are_refused(changes: dict[str, object], message: str) -> None:
+    tokenizer = Tokenizer(Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a")))
+    config = nn.Model.Config(
+        encoder=replace(modern.encoder(36, 3, 2), vocab_size=6),
+        pooler=False,
+        heads={"masked_lm": nn.MaskedLMHead.Config()},
+    )
+    written = modernbert.write_config(config, tokenizer.vocabulary)
+    assert modernbert.read_config(written).model_config(pooler=False, heads={"masked_lm"}) == replace(
+        config, encoder=replace(config.encoder, output_initializer_range=None)
+    )
+    with pytest.raises(ConfigError, match=message):
+        modernbert.read_config({**written, **changes})
 
 
 def test_what_a_folder_says_of_itself(saved: Callable[..., Checkpoint]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from bertsmith import nn
+from bertsmith.checkpoints import modernbert
 from bertsmith.checkpoints.bertsmith_folder import DESCRIPTION
 from bertsmith.checkpoints.folder import is_foreign, look
 from bertsmith.checkpoints.forms import form_of, obstacles
 from bertsmith.checkpoints.huggingface_config import MASKED_LM
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.source import Source, most_positions
+from bertsmith.checkpoints.tokenizer_checks import tokenizer_remarks
 from bertsmith.config import to_dict
 from bertsmith.errors import CheckpointError
 from bertsmith.folders import INTEGRITY, verify
@@ -23,7 +25,7 @@ _DEEPEST = 5
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """All that can be known of a model folder without reading its weights, as JSON values.
 
-    Keys: `path`, `format` (bertsmith, huggingface or sentence-transformers), `architecture` (the class of transformers
+    Keys: `path`, `format` (bertsmith, huggingface, sentence-transformers or google), `architecture` (the class of transformers
     that loads it, None if none does), `sizes`, `parameters`, `heads`, `pooler`, `task`, `tokenizer`, `pooling`,
     `normalize`, `weights`, `lineage`, and `missing`, sentences on what it cannot do or does not say.
 
@@ -89,7 +91,7 @@ def _models_below(folder: Path, depth: int) -> Iterator[Path]:
 def _is_bert(folder: Path) -> bool:
     """Whether a configuration in `folder` is a BERT's: other programs have a config.json too."""
     try:
-        return read_object(folder / "config.json").get("model_type") == "bert"
+        return read_object(folder / "config.json").get("model_type") in ("bert", modernbert.MODEL_TYPE)
     except CheckpointError:
         return (folder / "bert_config.json").is_file() or (folder / "modules.json").is_file()
 
@@ -113,7 +115,7 @@ def _weights(source: Source) -> dict[str, Any]:
     hashes = verify(source.path, thorough=False) if (source.path / INTEGRITY).exists() else {}
     return {
         "file": source.weights.name,
-        "bytes": source.weights.stat().st_size,
+        "bytes": sum(file.stat().st_size for file in source.parts or (source.weights,)),
         "dtypes": sorted({stored.dtype for stored in source.stored.values()}),
         "sha256": hashes.get(source.weights.name),
     }
@@ -130,3 +132,5 @@ def _missing(source: Source) -> Iterator[str]:
     if form_of(source.config) is None:
         yield f"no form for transformers and sentence-transformers: {obstacles(source.config)}"
     yield from source.remarks
+    if source.format != "bertsmith":
+        yield from tokenizer_remarks(source.weights.parent, source.tokenizer)

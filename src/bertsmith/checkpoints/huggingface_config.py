@@ -241,20 +241,32 @@ def read_config(data: Mapping[str, Any]) -> BertConfig:
     Raises:
         ConfigError: a key is unknown, or a value is of a wrong type, out of range or of another kind of model.
     """
-    for name in _CODE:
-        require(not data.get(name), name, "this model brings its own code, and code from a checkpoint is never run")
-    for name, allowed in _FIXED.items():
-        if name in data and not any(type(data[name]) is type(value) and data[name] == value for value in allowed):
-            raise ConfigError(f"{name}: {data[name]!r:.80} is not supported; expected {allowed[0]!r}")
-    known = {field.name for field in fields(BertConfig)}
-    for name in data:
-        if name not in known | _FIXED.keys() | _IGNORED | set(_CODE):
-            near = get_close_matches(name, known | _FIXED.keys() | _IGNORED, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else " It may change what the model computes."
-            raise ConfigError(f"{name[:80]}: no BERT configuration has this key.{hint}")
-    values = {name: value for name, value in data.items() if name in known}
-    if values.get("architectures", ()) is None:
-        del values["architectures"]
+    values = deciding_values(data, BertConfig, _FIXED, kind="BERT")
     if "model_type" not in data and not data.get("architectures"):
         values.setdefault("type_vocab_size", 16)
     return from_dict(BertConfig, values)
+
+
+def deciding_values(
+    data: Mapping[str, Any], wanted: type, fixed: Mapping[str, tuple[Any, ...]], *, kind: str
+) -> dict[str, Any]:
+    """The values of `data` for the fields of the dataclass `wanted`, of a `kind` of models.
+
+    Raises:
+        ConfigError: a key is unknown, names code, or has another value than `fixed` allows it.
+    """
+    for name in _CODE:
+        require(not data.get(name), name, "this model brings its own code, and code from a checkpoint is never run")
+    for name, allowed in fixed.items():
+        if name in data and not any(type(data[name]) is type(value) and data[name] == value for value in allowed):
+            raise ConfigError(f"{name}: {data[name]!r:.80} is not supported; expected {allowed[0]!r}")
+    known = {field.name for field in fields(wanted)}
+    for name in data:
+        if name not in known | fixed.keys() | _IGNORED | set(_CODE):
+            near = get_close_matches(name, known | fixed.keys() | _IGNORED, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " It may change what the model computes."
+            raise ConfigError(f"{name[:80]}: no {kind} configuration has this key.{hint}")
+    values = {name: value for name, value in data.items() if name in known}
+    if values.get("architectures", ()) is None:
+        del values["architectures"]
+    return values

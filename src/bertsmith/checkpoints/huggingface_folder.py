@@ -9,6 +9,7 @@ import torch
 
 from bertsmith import nn
 from bertsmith.checkpoints import huggingface_names as hf_names
+from bertsmith.checkpoints import modernbert
 from bertsmith.checkpoints.huggingface_config import (
     POOLED_HEADS,
     SEQUENCE_CLASSIFICATION,
@@ -51,17 +52,27 @@ def look(path: Path, *, pickled: bool = False) -> Source:
     folder = sentence_model.transformer if sentence_model else path
     config_file = _config_file(folder)
     weights = open_weights(folder, pickled=pickled)
+    content = read_object(config_file)
+    kind = modernbert if content.get("model_type") == modernbert.MODEL_TYPE else hf_names
     try:
-        bert = read_config(read_object(config_file))
+        bert = modernbert.read_config(content) if kind is modernbert else read_config(content)
     except ConfigError as error:
         raise CheckpointError(f"{config_file}: {error}") from None
     try:
-        names = hf_names.canonical_names(weights.stored)
+        names = kind.canonical_names(weights.stored)
     except ValueError as error:
         raise CheckpointError(f"{weights.file}: {error}.") from None
-    names = _without_tied(weights, names)
+    names = _without_tied(weights, names, kind.TIED)
     tokenizer = _read_tokenizer(folder, bert)
-    config = _model_config(bert, names, config_file, len(tokenizer.vocabulary))
+    pooler, present = kind.parts_present(names)
+    heads = bert.heads() | present
+    try:
+        # The class that the configuration names, and whatever else the weights hold.
+        config = bert.model_config(
+            pooler=pooler or not heads.isdisjoint(POOLED_HEADS), heads=heads, tokens=len(tokenizer.vocabulary)
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{config_file}: {error}") from None
     lengths = (most_positions(config.encoder), sentence_model and sentence_model.max_length)
     tokenizer.max_length = min(tokenizer.max_length, *(length for length in lengths if length))
     source = Source(
@@ -70,12 +81,12 @@ def look(path: Path, *, pickled: bool = False) -> Source:
         config=config,
         tokenizer=tokenizer,
         weights=weights.file,
-        transforms=hf_names.transforms(config, bert.vocab_size),
+        transforms=kind.transforms(config, bert.vocab_size),
         names=names,
         stored=weights.stored,
         pooling=nn.MeanPooling(),
         normalize=False,
-        task=task_of(bert),
+        task=task_of(bert) if isinstance(bert, BertConfig) else None,
         remarks=tuple(_remarks(folder, bert, tokenizer)),
         read=None if weights.is_one_safetensors_file else weights.read,
         parts=weights.parts,
@@ -99,21 +110,10 @@ def _config_file(folder: Path) -> Path:
     raise CheckpointError(f"{folder}: it has no config.json, so the shape of the model is not known.")
 
 
-def _model_config(bert: BertConfig, names: Mapping[str, str], file: Path, tokens: int) -> nn.Model.Config:
-    """The class that the configuration names, and whatever else of a BERT the weights hold."""
-    pooler, present = hf_names.parts_present(names)
-    try:
-        heads = bert.heads() | present
-        pooler = pooler or not heads.isdisjoint(POOLED_HEADS)
-        return bert.model_config(pooler=pooler, heads=heads, tokens=tokens)
-    except ConfigError as error:
-        raise CheckpointError(f"{file}: {error}") from None
-
-
-def _without_tied(weights: Weights, names: Mapping[str, str]) -> dict[str, str]:
+def _without_tied(weights: Weights, names: Mapping[str, str], tied: Mapping[str, str]) -> dict[str, str]:
     """`names` without the tensors that stand in the file twice, which must be equal."""
     kept, file, stored = dict(names), weights.file, weights.stored
-    for twin, original in hf_names.TIED.items():
+    for twin, original in tied.items():
         if twin not in kept:
             continue
         if original not in kept:
@@ -128,7 +128,7 @@ def _without_tied(weights: Weights, names: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _read_tokenizer(folder: Path, bert: BertConfig) -> Tokenizer:
+def _read_tokenizer(folder: Path, bert: BertConfig | modernbert.ModernBertConfig) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     tokens = len(tokenizer.vocabulary)
     if tokens > bert.vocab_size:
@@ -148,7 +148,7 @@ def _read_tokenizer(folder: Path, bert: BertConfig) -> Tokenizer:
     return tokenizer
 
 
-def _remarks(folder: Path, bert: BertConfig, tokenizer: Tokenizer) -> Iterator[str]:
+def _remarks(folder: Path, bert: BertConfig | modernbert.ModernBertConfig, tokenizer: Tokenizer) -> Iterator[str]:
     yield "no integrity.json: a damaged number in the weights cannot be noticed"
     tokens = len(tokenizer.vocabulary)
     if bert.vocab_size > tokens:

@@ -1,18 +1,20 @@
 """Our pre-norm encoders as transformers knows them: ModernBERT (Warner et al. 2024), with full attention in every layer.
 
 Checked against transformers 5.23.0 `modeling_modernbert.py` and `configuration_modernbert.py`. The sliding windows that
-ModernBERT has in two of three layers we have not; a configuration that asks for them is refused.
+ModernBERT has in two of three layers we have not; a configuration that asks for them is refused. So is one without the
+biases of its masked-LM head.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertsmith import nn
-from bertsmith.checkpoints.huggingface_config import ACTIVATIONS, MASKED_LM
+from bertsmith.checkpoints.huggingface_config import ACTIVATIONS, MASKED_LM, deciding_values
 from bertsmith.checkpoints.huggingface_form import without_dropout
-from bertsmith.checkpoints.transforms import Rename, Transform
-from bertsmith.config import from_dict, to_dict
+from bertsmith.checkpoints.transforms import Padded, Rename, Transform
+from bertsmith.config import from_dict, require, to_dict
+from bertsmith.errors import ConfigError, nearest
 from bertsmith.text import Vocabulary
 
 MODEL_TYPE = "modernbert"
@@ -20,6 +22,36 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {"ModernBertForMaskedLM": (MASKED_LM
 TOKEN_TABLE = "model.embeddings.tok_embeddings.weight"
 TIED = {"decoder.weight": TOKEN_TABLE}
 FULL = "full_attention"
+
+_A_ROW_A_TOKEN = {TOKEN_TABLE, "decoder.bias"}
+
+# Keys whose value must be one of these, because any other makes another model.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "model_type": (MODEL_TYPE,),
+    "mlp_dropout": (0.0, 0),
+    "decoder_bias": (True,),
+    "classifier_bias": (True,),
+    "tie_word_embeddings": (True,),
+    "quantization_config": (None,),
+}
+# Keys that decide nothing here.
+_IGNORED = {
+    "cls_token_id",
+    "sep_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "initializer_cutoff_factor",
+    "local_attention",
+    "local_rope_theta",
+    "classifier_pooling",
+    "classifier_dropout",
+    "deterministic_flash_attn",
+    "sparse_prediction",
+    "sparse_pred_ignore_index",
+    "reference_compile",
+    "repad_logits_with_grad",
+    "embedding_size",
+}
 
 _BLOCK = {
     "attention_residual.norm": "attn_norm",
@@ -29,6 +61,118 @@ _BLOCK = {
     "feed_forward.up": "mlp.Wi",
     "feed_forward.down": "mlp.Wo",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernBertConfig:
+    """The keys of a ModernBERT's `config.json` that decide what the model is, with the defaults of transformers."""
+
+    architectures: tuple[str, ...] = ()
+    vocab_size: int = 50368
+    hidden_size: int = 768
+    num_hidden_layers: int = 22
+    num_attention_heads: int = 12
+    intermediate_size: int = 1152
+    hidden_activation: str = "gelu"
+    classifier_activation: str = "gelu"
+    max_position_embeddings: int = 8192
+    initializer_range: float = 0.02
+    norm_eps: float = 1e-5
+    norm_bias: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    embedding_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    layer_types: tuple[str, ...] | None = None
+    rope_parameters: Mapping[str, Mapping[str, str | float | None] | None] | None = None
+    global_attn_every_n_layers: int = 3
+    global_rope_theta: float = 160_000.0
+    pad_token_id: int | None = None
+    is_decoder: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings"):
+            require(0 < getattr(self, name) <= 10_000_000, name, f"expected 1 to 10,000,000, got {getattr(self, name)}")
+        for name in ("hidden_activation", "classifier_activation"):
+            value = getattr(self, name)
+            require(value in ACTIVATIONS, name, f"{value!r:.80} is not known.{nearest(value, ACTIVATIONS)}")
+        for name in self.architectures[:1]:
+            if name not in ARCHITECTURES:
+                raise ConfigError(f"architectures: {name!r:.80} is not supported.{nearest(name, ARCHITECTURES)}")
+        full = (FULL,) * self.num_hidden_layers
+        if self.layer_types is None and self.num_hidden_layers > 1:
+            require(self.global_attn_every_n_layers == 1, "global_attn_every_n_layers", _NO_WINDOWS)
+        require(self.layer_types in (None, full), "layer_types", _NO_WINDOWS)
+        kind = self._turning.get("rope_type", "default")
+        require(kind == "default", "rope_parameters", f"rope_type {kind!r:.80} is not supported")
+
+    @property
+    def _turning(self) -> Mapping[str, str | float | None]:
+        return (self.rope_parameters or {}).get(FULL) or {}
+
+    def heads(self) -> set[str]:
+        """The heads that the saved class has."""
+        return set(ARCHITECTURES[self.architectures[0]]) if self.architectures else set()
+
+    def model_config(self, *, pooler: bool, heads: Collection[str], tokens: int | None = None) -> nn.Model.Config:
+        """Our configuration of this model; `tokens` are those of the tokenizer, if they are fewer than the vectors."""
+        rotary = nn.Rotary.Config(
+            max_position_embeddings=self.max_position_embeddings,
+            theta=float(self._turning.get("rope_theta") or self.global_rope_theta),
+        )
+        block = nn.AttentionBlock.Config(
+            attention=nn.Attention.Config(
+                num_attention_heads=self.num_attention_heads,
+                dropout=self.attention_dropout,
+                bias=self.attention_bias,
+                query_key=(rotary,),
+            ),
+            feed_forward=nn.GatedFeedForward.Config(
+                intermediate_size=self.intermediate_size,
+                activation=ACTIVATIONS[self.hidden_activation],
+                bias=self.mlp_bias,
+            ),
+            residual=nn.PreNorm.Config(dropout=0.0, layer_norm_eps=self.norm_eps, bias=self.norm_bias),
+        )
+        first = replace(block, attention_residual=nn.Plain.Config(dropout=0.0))
+        others = (nn.Layers(count=self.num_hidden_layers - 1, block=block),) if self.num_hidden_layers > 1 else ()
+        encoder = nn.Encoder.Config(
+            hidden_size=self.hidden_size,
+            vocab_size=tokens or self.vocab_size,
+            channels={"tokens": (nn.Lookup.Config(field="input_ids"),)},
+            layers=(nn.Layers(count=1, block=first), *others),
+            masks={"tokens": nn.Full()},
+            embedding_dropout=self.embedding_dropout,
+            layer_norm_eps=self.norm_eps,
+            layer_norm_bias=self.norm_bias,
+            initializer_range=self.initializer_range,
+        )
+        head = nn.MaskedLMHead.Config(activation=ACTIVATIONS[self.classifier_activation])
+        return nn.Model.Config(encoder=encoder, pooler=pooler, heads=dict.fromkeys(sorted(heads), head))
+
+
+_NO_WINDOWS = "attention in sliding windows is not supported; every layer must have full attention"
+
+
+def read_config(data: Mapping[str, Any]) -> ModernBertConfig:
+    """Understand the content of a ModernBERT's `config.json`.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is of a wrong type, out of range or of another kind of model.
+    """
+    kept = {name: value for name, value in data.items() if name not in _IGNORED}
+    return from_dict(ModernBertConfig, deciding_values(kept, ModernBertConfig, _FIXED, kind="ModernBERT"))
+
+
+def canonical_names(names: Iterable[str]) -> dict[str, str]:
+    """The name of each tensor with the prefix `model.` that a bare `ModernBertModel` has not, and its name in the file."""
+    bare = ("embeddings.", "layers.", "final_norm.")
+    return {f"model.{name}" if name.startswith(bare) else name: name for name in names}
+
+
+def parts_present(names: Iterable[str]) -> tuple[bool, set[str]]:
+    """Whether a file has a pooler, which is never, and the heads of pretraining that it has."""
+    return False, {MASKED_LM} if "decoder.bias" in set(names) else set()
 
 
 def obstacle(config: nn.Model.Config) -> str | None:
@@ -109,8 +253,8 @@ def architecture(config: nn.Model.Config) -> str:
     return next(name for name, heads in ARCHITECTURES.items() if config.heads.keys() == set(heads))
 
 
-def transforms(config: nn.Model.Config) -> list[Transform]:
-    """The table for a model without an `obstacle`."""
+def transforms(config: nn.Model.Config, table_rows: int | None = None) -> list[Transform]:
+    """The table for a model without an `obstacle`; `table_rows` are the tokens that a file has vectors for."""
     encoder = config.encoder
     first = encoder.layers[0].block
     assert isinstance(first, nn.AttentionBlock.Config)
@@ -131,7 +275,10 @@ def transforms(config: nn.Model.Config) -> list[Transform]:
         table += _module("heads.masked_lm.dense", "head.dense", bias=True)
         table += _module("heads.masked_lm.norm", "head.norm", bias=encoder.layer_norm_bias)
         table.append(Rename("heads.masked_lm.bias", "decoder.bias"))
-    return table
+    kept = encoder.known_vocab_size
+    if table_rows in (None, kept):
+        return table
+    return [Padded(t.ours, t.theirs[0], kept, table_rows) if t.theirs[0] in _A_ROW_A_TOKEN else t for t in table]
 
 
 def _module(ours: str, theirs: str, *, bias: bool) -> Iterator[Transform]:
