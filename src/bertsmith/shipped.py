@@ -7,7 +7,7 @@ from bertsmith.errors import CheckpointError
 DEFAULT = "small-english"
 """The model that the command line uses where none is given."""
 
-SHIPPED = {DEFAULT: "English prose, uncased, 8 layers of 256"}
+SHIPPED = {DEFAULT: "English prose, uncased, 4 layers of 256"}
 """What there is, and what it is; a name may be here before its weights are."""
 
 _FOLDER = Path(__file__).parent / "shipped_models"
