@@ -34,7 +34,7 @@ def tiny() -> Recipe:
 
 def mini() -> Recipe:
     """4 layers of 256."""
-    return Recipe(name="modern:mini", encoder=encoder(256, 4, 4), stages=stages(batch_size=64, peak=4e-3))
+    return Recipe(name="modern:mini", encoder=encoder(256, 4, 4), stages=stages(batch_size=32, peak=4e-3))
 
 
 def small() -> Recipe:
