@@ -320,13 +320,6 @@ def test_other_weights_are_named(foreign: Path, name: str, message: str) -> None
         load_model(foreign)
 
 
-def test_google_checkpoints_are_named(tmp_path: Path) -> None:
-    (tmp_path / "bert_model.ckpt.index").write_bytes(b"")
-    (tmp_path / "bert_config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="Google TensorFlow checkpoint"):
-        load_model(tmp_path)
-
-
 # --- folders of others --------------------------------------------------------------------------------------------
 
 

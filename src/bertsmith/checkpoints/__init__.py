@@ -4,6 +4,11 @@ folder.py                 save_model, load_model: start here
 checkpoint.py             what a folder holds, in memory
 description.py            what a folder holds, without loading it
 bertsmith_folder.py       our folders
+google_folder.py          TensorFlow checkpoints of the original code
+google_models.py          the published ones, and how casing is told
+google_names.py           their names of tensors, to and from ours
+tensor_bundle.py          TensorFlow's files of tensors
+sorted_table.py           their index
 huggingface_folder.py     those of transformers and sentence-transformers
 huggingface_config.py     config.json to and from our configuration
 huggingface_form.py       whether a model of ours has a config.json, and which

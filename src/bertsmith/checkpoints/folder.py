@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bertsmith.checkpoints import bertsmith_folder, huggingface_folder
+from bertsmith.checkpoints import bertsmith_folder, google_folder, huggingface_folder
 from bertsmith.checkpoints.bertsmith_folder import DESCRIPTION
 from bertsmith.checkpoints.checkpoint import Checkpoint
 from bertsmith.checkpoints.huggingface_folder import CONFIG_FILES
@@ -37,7 +37,8 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> Checkpoint:
-    """Load a model folder: ours, a run's, or one of transformers or sentence-transformers. On the CPU, in float32.
+    """Load a model folder: ours, a run's, one of transformers or sentence-transformers, or a TensorFlow checkpoint of the
+    original code, by its folder or its prefix. On the CPU, in float32.
 
     A model that comes with the package is loaded by its name, `small-english`, unless there is a folder called so.
 
@@ -65,6 +66,8 @@ def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
     """Look at a model folder without reading its weights; `thorough` checks the hashes of a folder of ours too."""
     path = resolve(Path(path))
     if not path.is_dir():
+        if google_folder.holds_checkpoint(path):
+            return google_folder.look(path)
         what = "this is a file, and a model is a folder" if path.exists() else "there is no such folder"
         raise CheckpointError(
             f"{path}: {what}. Models are folders on this machine, or come with bertsmith ({', '.join(SHIPPED)}); none is "
@@ -73,9 +76,12 @@ def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
     path = _model_in(path)
     if (path / DESCRIPTION).exists() or (path / INTEGRITY).exists():
         verify(path, thorough=thorough)
-        if not (path / DESCRIPTION).exists():
-            raise CheckpointError(f"{path}: this folder was made by bertsmith, but it holds no model.")
+    if (path / DESCRIPTION).exists():
         return bertsmith_folder.look(path)
+    if google_folder.holds_checkpoint(path):
+        return google_folder.look(path)
+    if (path / INTEGRITY).exists():
+        raise CheckpointError(f"{path}: this folder was made by bertsmith, but it holds no model.")
     if is_foreign(path):
         return huggingface_folder.look(path)
     if (path / "run.json").is_file():

@@ -1,8 +1,8 @@
 """What a model folder holds, known before its weights are read.
 
 Each format has one function that looks at a folder and returns a `Source`: `bertsmith_folder.look` for ours,
-`huggingface_folder.look` for those of transformers and sentence-transformers. A further format is a further
-such function.
+`huggingface_folder.look` for those of transformers and sentence-transformers, `google_folder.look` for checkpoints of the
+original code. A further format is a further such function.
 """
 
 import sys
@@ -89,7 +89,6 @@ def find_weights(folder: Path, name: str) -> Path:
         "model.onnx": "it is an ONNX graph, for onnxruntime. Load the folder that it was made of",
         "tf_model.h5": "it has only TensorFlow's tf_model.h5. Save the model as safetensors with transformers",
         "flax_model.msgpack": "it has only Flax's flax_model.msgpack. Save the model as safetensors with transformers",
-        "bert_model.ckpt.index": "it is a Google TensorFlow checkpoint, which is not supported yet",
     }
     problem = next((text for other, text in instead.items() if (folder / other).exists()), f"it has no {name}")
     raise CheckpointError(f"{folder}: {problem}.")

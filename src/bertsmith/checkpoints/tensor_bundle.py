@@ -99,9 +99,14 @@ class TensorBundle:
         except ValueError as error:
             raise CheckpointError(f"{file}: {error}.") from None
         bundle = cls(prefix, num_shards, entries)
-        for shard in sorted({entry.shard for entry in entries.values()}):
+        for shard in bundle._shards:
             bundle._check_data_file(shard)
         return bundle
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The files with the bytes of the tensors."""
+        return tuple(self.data_file(shard) for shard in self._shards)
 
     def data_file(self, shard: int) -> Path:
         """The file with the bytes of the tensors of `shard`."""
@@ -130,6 +135,10 @@ class TensorBundle:
         if position != entry.size or masked(crc) != entry.crc:
             _refuse(file, f"the checksum of {name} is wrong. The file was damaged: copy it again, whole")
         return tensor
+
+    @property
+    def _shards(self) -> list[int]:
+        return sorted({entry.shard for entry in self.entries.values()})
 
     def _check_data_file(self, shard: int) -> None:
         file = self.data_file(shard)
