@@ -159,7 +159,7 @@ def test_verify_refuses_a_folder_without_a_usable_integrity_file(tmp_path: Path)
         with pytest.raises(CheckpointError, match="not a readable list"):
             verify(tmp_path, thorough=False)
     (tmp_path / INTEGRITY).write_text(
-        '{"format": "bertsmith-integrity", "version": 1, "files": {"../x": {"bytes": 1, "sha256": ""}}}',
+        '{"format": "bertsmith-integrity", "version": 1, "files": {"../x": {"bytes": 1, "sha256": ""}}}\n',
         encoding="utf-8",
     )
     with pytest.raises(CheckpointError, match="outside the folder"):

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -27,6 +27,9 @@ from bertsmith.errors import BertsmithError, CheckpointError, UsageError
 
 INTEGRITY = "integrity.json"
 """Name of the file that lists the others with their sizes and hashes. A folder without it is incomplete."""
+
+_MOST_LISTING_BYTES = 8 << 20  # some 60,000 files
+_LFS_POINTER = b"version https://git-lfs"
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -63,8 +66,11 @@ def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[
         os.close(lock)
 
 
-def verify(path: str | os.PathLike[str], *, thorough: bool) -> dict[str, str]:
+def verify(path: str | os.PathLike[str], *, thorough: bool, later: Collection[str] = ()) -> dict[str, str]:
     """Check a published folder: every file is there with its size and, if `thorough`, with its SHA-256.
+
+    All sizes are looked at before the first hash, and small files are hashed before large ones, so that what can be
+    known at once is said at once. The hashes of the files in `later` are left to `verify_listed`.
 
     Returns the SHA-256 of each file by its name inside the folder. Files that were added later are not looked at.
 
@@ -72,18 +78,46 @@ def verify(path: str | os.PathLike[str], *, thorough: bool) -> dict[str, str]:
         CheckpointError: naming the file, what was expected and what was found.
     """
     path = Path(path)
-    hashes: dict[str, str] = {}
-    for name, size, digest in _read_integrity(path):
+    entries = _read_integrity(path)
+    for name, size, _ in entries:
         file = path / name
         if not file.is_file():
-            raise CheckpointError(f"{file}: this file is missing. Make the folder anew or copy it again, whole.")
-        found = file.stat().st_size
-        if found != size:
+            what = "this is no regular file" if os.path.lexists(file) else "this file is missing"
+            raise CheckpointError(f"{file}: {what}. Make the folder anew or copy it again, whole.")
+        if (found := file.stat().st_size) != size:
             raise CheckpointError(f"{file}: expected {size} bytes, found {found}.{_explain(file)}")
-        if thorough and (got := sha256_of(file)) != digest:
-            raise CheckpointError(f"{file}: expected SHA-256 {digest}, found {got}.{_explain(file)}")
-        hashes[name] = digest
-    return hashes
+    if thorough:
+        for name, _, digest in sorted(entries, key=lambda entry: (entry[1], entry[0])):
+            if name not in later:
+                _verify_hash(path / name, digest)
+    return {name: digest for name, _, digest in entries}
+
+
+def verify_listed(file: Path) -> None:
+    """Check the SHA-256 of one file, where the folder that it is in lists it; elsewhere there is nothing to check.
+
+    Raises:
+        CheckpointError: its content is not what was written.
+    """
+    if (file.parent / INTEGRITY).is_file():
+        for name, _, digest in _read_integrity(file.parent):
+            if name == file.name:
+                _verify_hash(file, digest)
+
+
+def read_small(file: Path, most_bytes: int) -> bytes:
+    """The content of a regular file, or of what a link to one leads to: the caches of others are made of links.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is a pipe or a device, or larger than `most_bytes`.
+    """
+    if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for, a device never ends
+        raise ValueError("it is no regular file")
+    if (size := file.stat().st_size) > most_bytes:
+        raise ValueError(f"it has {size:,} bytes, and such a file has {most_bytes:,} at most")
+    with file.open("rb") as stream:
+        return stream.read(most_bytes)
 
 
 def recover(path: str | os.PathLike[str]) -> None:
@@ -237,22 +271,35 @@ def _read_integrity(path: Path) -> list[tuple[str, int, str]]:
             f"{path}: {INTEGRITY} is missing, so this folder is incomplete or not one of bertsmith's."
         )
     try:
-        listing = json.loads(file.read_text(encoding="utf-8"))
+        content = read_small(file, _MOST_LISTING_BYTES).decode("utf-8")
+        listing = json.loads(content)
         if listing["format"] != "bertsmith-integrity" or listing["version"] != 1:
-            raise ValueError(f"format {listing['format']!r}, version {listing['version']!r}")
+            raise ValueError(f"format {listing['format']!r:.80}, version {listing['version']!r:.80}")
+        if not content.endswith("\n"):
+            raise ValueError("it was cut off")
         entries = [(str(name), int(e["bytes"]), str(e["sha256"])) for name, e in listing["files"].items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: not a readable list of files ({error}). Copy the folder again, whole."
         ) from None
     for name, _, _ in entries:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CheckpointError(f"{file}: lists {name!r}, which lies outside the folder.")
+            raise CheckpointError(f"{file}: lists {name!r:.200}, which lies outside the folder.")
     return entries
+
+
+def _verify_hash(file: Path, digest: str) -> None:
+    if (found := sha256_of(file)) != digest:
+        raise CheckpointError(f"{file}: expected SHA-256 {digest}, found {found}.{_explain(file)}")
+
+
+def is_lfs_pointer(start: bytes) -> bool:
+    """Whether a file that starts with `start` is what git leaves when git-lfs has not fetched the real one."""
+    return start.startswith(_LFS_POINTER)
 
 
 def _explain(file: Path) -> str:
     with file.open("rb") as stream:
-        if stream.read(40).startswith(b"version https://git-lfs"):
+        if is_lfs_pointer(stream.read(40)):
             return " It is a git-lfs pointer: fetch the real file with `git lfs pull`."
     return " It was damaged or changed: copy it again or make the folder anew."

@@ -113,6 +113,6 @@ def reseal() -> Callable[[Path], None]:
         for name, entry in listing["files"].items():
             content = (folder / name).read_bytes()
             entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        file.write_text(json.dumps(listing), encoding="utf-8")
+        file.write_text(json.dumps(listing) + "\n", encoding="utf-8")
 
     return make

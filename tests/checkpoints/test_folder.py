@@ -195,13 +195,10 @@ def test_damage_is_named_with_its_file(saved: Path, damage: str) -> None:
             file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
         else:
             file.unlink()
-        if damage == "cut off" and name == "integrity.json":
-            load_model(saved)  # the last byte is a line end
-        else:
-            with pytest.raises(CheckpointError, match=file.name) as error:
-                describe(saved)
-            if damage == "lfs" and name != "integrity.json":
-                assert "git lfs pull" in str(error.value)
+        with pytest.raises(CheckpointError, match=file.name) as error:
+            describe(saved)
+        if damage == "lfs" and name != "integrity.json":
+            assert "git lfs pull" in str(error.value)
         file.write_bytes(whole)
 
 

@@ -58,7 +58,7 @@ def test_nothing_to_say(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "log.jsonl").write_text(json.dumps(line | {"result": {}}) + "\n", encoding="utf-8")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "integrity.json").write_text(
-        '{"format": "bertsmith-integrity", "version": 1, "files": {}}', encoding="utf-8"
+        '{"format": "bertsmith-integrity", "version": 1, "files": {}}\n', encoding="utf-8"
     )
     out, err = command(capsys, "doctor", tmp_path, code=0)
     assert (out, "nothing wrong was found" in err) == ("", True)

@@ -14,6 +14,7 @@ from bertsmith.checkpoints.huggingface_config import MASKED_LM
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.source import Source, most_positions
 from bertsmith.checkpoints.tokenizer_checks import tokenizer_remarks
+from bertsmith.checkpoints.tokenizer_checks import tokenizer_remarks
 from bertsmith.config import to_dict
 from bertsmith.errors import CheckpointError
 from bertsmith.folders import INTEGRITY, verify
@@ -132,5 +133,7 @@ def _missing(source: Source) -> Iterator[str]:
     if form_of(source.config) is None:
         yield f"no form for transformers and sentence-transformers: {obstacles(source.config)}"
     yield from source.remarks
+    if source.format != "bertsmith":
+        yield from tokenizer_remarks(source.weights.parent, source.tokenizer)
     if source.format != "bertsmith":
         yield from tokenizer_remarks(source.weights.parent, source.tokenizer)

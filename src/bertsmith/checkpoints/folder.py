@@ -63,7 +63,9 @@ def load_model(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
-    """Look at a model folder without reading its weights; `thorough` checks the hashes of a folder of ours too."""
+    """Look at a model folder without reading its weights; `thorough` checks the hashes of a folder of ours too,
+    but for that of the weights, which `Source.read_model` checks.
+    """
     path = resolve(Path(path))
     if not path.is_dir():
         if google_folder.holds_checkpoint(path):
@@ -75,7 +77,7 @@ def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
         )
     path = _model_in(path)
     if (path / DESCRIPTION).exists() or (path / INTEGRITY).exists():
-        verify(path, thorough=thorough)
+        verify(path, thorough=thorough, later=(FILE_NAME,))
     if (path / DESCRIPTION).exists():
         return bertsmith_folder.look(path)
     if google_folder.holds_checkpoint(path):

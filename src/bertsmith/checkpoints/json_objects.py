@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bertsmith.errors import CheckpointError
+from bertsmith.folders import is_lfs_pointer, read_small
 
+# The largest are lists of labels: 70,000 codes of diseases take 4 MB, under id2label and label2id.
 _MOST_BYTES = 8 << 20
+
+# A value of two bytes in a file takes up to 64 in memory, so values are counted before they are made.
+_MOST_VALUES = 300_000
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -29,29 +34,32 @@ def read_objects(file: Path) -> list[dict[str, Any]]:
     return value
 
 
-def parse(text: str | bytes) -> Any:
-    """The JSON value in `text`; ValueError where there is none, where it is too deep or where a key stands twice."""
+def parse(text: bytes) -> Any:
+    """The JSON value in `text`; ValueError where there is none, or what no honest file has.
+
+    That is: very many values, deep nesting, a key that stands twice, NaN or infinity.
+    """
+    if sum(map(text.count, (b"[", b"{", b","))) > _MOST_VALUES:
+        raise ValueError(f"it has more than {_MOST_VALUES:,} values")
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error.reason}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def _read(file: Path) -> Any:
+    text = b""
     try:
-        size = file.stat().st_size
-        if size > _MOST_BYTES:
-            raise CheckpointError(f"{file}: {size:,} bytes, too large for a file of settings.")
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{file}: not UTF-8 ({error.reason}). Copy the folder again, whole.") from None
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from None
-    try:
+        text = read_small(file, _MOST_BYTES)
         return parse(text)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}). Copy the folder again, whole.") from None
     except ValueError as error:
-        hint = " It is a git-lfs pointer: fetch the real file with `git lfs pull`." if is_lfs_pointer(text) else ""
-        raise CheckpointError(f"{file}: not readable as JSON ({error}).{hint}") from None
+        hint = "It is a git-lfs pointer: fetch the real file with `git lfs pull`" if is_lfs_pointer(text) else ""
+        hint = hint or "Copy the folder again, whole"
+        raise CheckpointError(f"{file}: not readable as JSON ({error}). {hint}.") from None
 
 
 def write_object(file: Path, value: dict[str, Any] | list[Any]) -> None:
@@ -60,10 +68,8 @@ def write_object(file: Path, value: dict[str, Any] | list[Any]) -> None:
     file.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def is_lfs_pointer(text: str | bytes) -> bool:
-    """Whether a file that starts with `text` is what git leaves when git-lfs has not fetched the real one."""
-    start = text[:40].encode() if isinstance(text, str) else text[:40]
-    return start.startswith(b"version https://git-lfs")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number that JSON has")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bertsmith import nn
 from bertsmith.checkpoints.transforms import Transform, stored_shapes
 from bertsmith.checkpoints.weights import Stored, check_shapes, fill_finite, read_weights
 from bertsmith.errors import CheckpointError
+from bertsmith.folders import verify_listed
 from bertsmith.text import Tokenizer
 
 
@@ -60,8 +61,13 @@ class Source:
         return model
 
     def read_model(self) -> nn.Model:
-        """The model with its weights, in evaluation mode."""
-        model = self.skeleton().to_empty(device="cpu")
+        """The model with its weights, in evaluation mode.
+
+        The hash of a listed file is checked only here, when all that its header shows is known to be right.
+        """
+        skeleton = self.skeleton()
+        verify_listed(self.weights)
+        model = skeleton.to_empty(device="cpu")
         if self.read is None:
             read_weights(model, self.transforms, self.weights, self.names)
         else:

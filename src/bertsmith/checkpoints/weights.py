@@ -24,8 +24,8 @@ from bertsmith.errors import CheckpointError
 FILE_NAME = "model.safetensors"
 Storage = Literal["float32", "float16"]
 
-# 2 MiB name some 15,000 tensors; the largest BERT has 400.
-_MOST_HEADER_BYTES = 2 << 20
+# 1 MiB names some 8,000 tensors; the largest BERT has 400.
+_MOST_HEADER_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -53,6 +53,8 @@ def read_header(file: Path) -> dict[str, Stored]:
     """
     try:
         size = file.stat().st_size
+        if file.exists() and not file.is_file() and not file.is_dir():
+            _refuse(file, "it is no regular file. Put a copy of the file in its place")
         with file.open("rb") as stream:
             start = stream.read(40)
             length = int.from_bytes(start[:8], "little")
@@ -159,7 +161,10 @@ def _check_entries(header: Any, data_bytes: int) -> dict[str, Stored]:
     stored: dict[str, Stored] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in header.items():
-        if name != "__metadata__":
+        if name == "__metadata__":
+            if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+                raise ValueError("its metadata are not texts by name")
+        else:
             stored[name], start, end = _check_entry(name, entry)
             spans.append((start, end, name))
     position = 0

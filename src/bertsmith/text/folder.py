@@ -1,14 +1,16 @@
 """A tokenizer's files in a model folder: ours, and those that transformers writes and reads."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertsmith.errors import VocabularyError, nearest
+from bertsmith.folders import is_lfs_pointer, read_small
 from bertsmith.text.behaviours import BEHAVIOURS, BehaviourName, HuggingFace, Rules, rust_tokenizer
-from bertsmith.text.vocabulary import CONTINUATION, FILE_NAME, SPECIAL_TOKENS, Vocabulary
+from bertsmith.text.vocabulary import CONTINUATION, FILE_NAME, MOST_BYTES, MOST_TOKENS, SPECIAL_TOKENS, Vocabulary
 
 TOKENIZER_JSON = "tokenizer.json"
 CONFIG_JSON = "tokenizer_config.json"
@@ -26,6 +28,13 @@ _CLASSES = {
     f"{model}Tokenizer{fast}" for model in ("Bert", "DistilBert", "Electra", "MobileBert") for fast in ("", "Fast")
 }
 _ANY_CLASS = {"None", "PreTrainedTokenizerFast", "TokenizersBackend"}
+
+# What tokenizer_config.json and the normalizer in tokenizer.json call the same setting.
+_SETTINGS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 
 # What transformers calls the special tokens.
 _SPECIAL_KEYS: dict[str, str] = dict(
@@ -84,6 +93,20 @@ def read(path: Path) -> tuple[Vocabulary, Settings]:
     return vocabulary, settings
 
 
+def contradictions(path: Path) -> Iterator[str]:
+    """Settings that tokenizer_config.json and tokenizer.json in the folder `path` give differently, as sentences.
+
+    Raises:
+        VocabularyError: one of the two cannot be read.
+    """
+    config, tokenizer = _json_object(path / CONFIG_JSON), _json_object(path / TOKENIZER_JSON)
+    normalizer = _section(tokenizer, "normalizer", path / TOKENIZER_JSON) if tokenizer else {}
+    for key, other in _SETTINGS.items():
+        said, also = config.get(key), normalizer.get(other)
+        if said is not None and also is not None and said != also:
+            yield f"{CONFIG_JSON} says that {key} is {said}, {TOKENIZER_JSON} that {other} is {also}: the first is believed"
+
+
 def write(
     path: Path, vocabulary: Vocabulary, settings: Settings, max_word_length: int, inputs: Sequence[str] | None = None
 ) -> None:
@@ -109,10 +132,8 @@ def _settings(path: Path, config: dict[str, Any], tokenizer: dict[str, Any]) -> 
     """The configuration's word, where it has one, before that of tokenizer.json: so transformers does it."""
     file = path / CONFIG_JSON
     normalizer = _section(tokenizer, "normalizer", path / TOKENIZER_JSON) if tokenizer else {}
-    lower_case = _flag(config, "do_lower_case", file, _flag(normalizer, "lowercase", path / TOKENIZER_JSON))
-    accents = _flag(config, "strip_accents", file, _flag(normalizer, "strip_accents", path / TOKENIZER_JSON))
-    chinese = _flag(
-        config, "tokenize_chinese_chars", file, _flag(normalizer, "handle_chinese_chars", path / TOKENIZER_JSON)
+    lower_case, accents, chinese = (
+        _flag(config, key, file, _flag(normalizer, other, path / TOKENIZER_JSON)) for key, other in _SETTINGS.items()
     )
     behaviour = config.get(_BEHAVIOUR_KEY, HuggingFace.name)
     if str(behaviour) not in BEHAVIOURS:
@@ -190,12 +211,25 @@ def _json_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file, empty where there is no file."""
     if not file.exists():
         return {}
+    content = b""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        content = read_small(file, MOST_BYTES)
+        if sum(map(content.count, (b"[", b"{", b","))) > 2 * MOST_TOKENS:
+            raise ValueError("it has too many values for a tokenizer")
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (OSError, ValueError, RecursionError) as error:
-        raise VocabularyError(f"{file}: cannot be read as JSON ({error}).") from None
+        hint = " It is a git-lfs pointer: fetch the real file with `git lfs pull`." if is_lfs_pointer(content) else ""
+        raise VocabularyError(f"{file}: cannot be read as JSON ({error}).{hint}") from None
     if not isinstance(value, dict):
         raise VocabularyError(f"{file}: expected an object, found {type(value).__name__}.")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r:.80} stands there twice")
     return value
 
 

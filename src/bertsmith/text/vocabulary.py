@@ -9,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertsmith.errors import VocabularyError
+from bertsmith.folders import is_lfs_pointer, read_small
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 FILE_NAME = "vocab.txt"
+
+MOST_BYTES = 32 << 20
+"""More than any file of a tokenizer has: the largest public ones, LaBSE's 501,153 tokens, take 5 and 10 MB."""
+
+MOST_TOKENS = 1_000_000
+"""More than any vocabulary has; they are counted before they are made, since each takes a hundred bytes of memory."""
 
 # A line longer than this is no token but a file that is not a vocabulary.
 _LONGEST_TOKEN = 1_000
@@ -62,9 +69,15 @@ class Vocabulary:
         if file.is_dir():
             file = file / FILE_NAME
         try:
-            content = file.read_bytes()
+            content = read_small(file, MOST_BYTES)
         except OSError as error:
             raise VocabularyError(f"{file}: cannot be read ({error.strerror}). Expected a vocabulary file.") from None
+        except ValueError as error:
+            raise VocabularyError(f"{file}: {error}. Expected a vocabulary file.") from None
+        if is_lfs_pointer(content):
+            raise VocabularyError(f"{file}: it is a git-lfs pointer. Fetch the real file with `git lfs pull`.")
+        if (lines := content.count(b"\n")) > MOST_TOKENS:
+            raise VocabularyError(f"{file}: {lines:,} lines, and a vocabulary has {MOST_TOKENS:,} tokens at most.")
         if content.startswith(b"\xef\xbb\xbf"):
             raise VocabularyError(f"{file}, line 1: starts with a byte order mark. Save the file as UTF-8 without one.")
         try:
