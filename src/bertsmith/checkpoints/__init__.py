@@ -18,11 +18,28 @@ transforms.py             tables of names that work in both directions
 weights.py                the safetensors file
 source.py                 a folder that was looked at
 extending.py              more tokens for a model
+conversion.py             from any format to any other
+huggingface_weights.py    weights in one file or several
+pytorch_bin.py            pytorch_model.bin, read without running it
+onnx_graph.py             a model as one ONNX graph
+onnx_folder.py            the folder around it, and the proof that it computes the same
 """
 
 from bertsmith.checkpoints.checkpoint import Checkpoint
+from bertsmith.checkpoints.conversion import Conversion, Format, convert
 from bertsmith.checkpoints.description import describe, find_models
 from bertsmith.checkpoints.extending import ExtendedModel, extend_model
 from bertsmith.checkpoints.folder import load_model, save_model
 
-__all__ = ["Checkpoint", "ExtendedModel", "describe", "extend_model", "find_models", "load_model", "save_model"]
+__all__ = [
+    "Checkpoint",
+    "Conversion",
+    "ExtendedModel",
+    "Format",
+    "convert",
+    "describe",
+    "extend_model",
+    "find_models",
+    "load_model",
+    "save_model",
+]

@@ -49,22 +49,13 @@ def load_model(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: naming the file and what is wrong with it.
         VocabularyError: the tokenizer of a foreign folder is missing, damaged or not BERT's.
     """
-    source = look(path, thorough=True)
-    return Checkpoint(
-        model=source.read_model(),
-        tokenizer=source.tokenizer,
-        pooling=source.pooling,
-        normalize=source.normalize,
-        task=source.task,
-        lineage=source.lineage,
-        sentence=source.sentence,
-        path=source.path,
-    )
+    return look(path, thorough=True).load()
 
 
-def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
+def look(path: str | os.PathLike[str], *, thorough: bool, pickled: bool = False) -> Source:
     """Look at a model folder without reading its weights; `thorough` checks the hashes of a folder of ours too,
-    but for that of the weights, which `Source.read_model` checks.
+    but for that of the weights, which `Source.read_model` checks. With `pickled`, a folder of transformers whose weights are
+    a pytorch_model.bin will do: `convert` reads it.
     """
     path = resolve(Path(path))
     if not path.is_dir():
@@ -82,10 +73,10 @@ def look(path: str | os.PathLike[str], *, thorough: bool) -> Source:
         return bertsmith_folder.look(path)
     if google_folder.holds_checkpoint(path):
         return google_folder.look(path)
+    if is_foreign(path):
+        return huggingface_folder.look(path, pickled=pickled)
     if (path / INTEGRITY).exists():
         raise CheckpointError(f"{path}: this folder was made by bertsmith, but it holds no model.")
-    if is_foreign(path):
-        return huggingface_folder.look(path)
     if (path / "run.json").is_file():
         raise CheckpointError(
             f"{path}: the run in it is not finished, so there is no model yet. `bertsmith pretrain --resume` goes on with a "

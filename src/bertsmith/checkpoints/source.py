@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bertsmith import nn
+from bertsmith.checkpoints.checkpoint import Checkpoint
 from bertsmith.checkpoints.transforms import Transform, stored_shapes
 from bertsmith.checkpoints.weights import Stored, check_shapes, fill_finite, read_weights
 from bertsmith.errors import CheckpointError
@@ -74,6 +75,19 @@ class Source:
             fill_finite(model, self.transforms, self.weights, self.names, self.read)
         return model.eval()
 
+    def load(self) -> Checkpoint:
+        """All of the folder, weights included."""
+        return Checkpoint(
+            model=self.read_model(),
+            tokenizer=self.tokenizer,
+            pooling=self.pooling,
+            normalize=self.normalize,
+            task=self.task,
+            lineage=self.lineage,
+            sentence=self.sentence,
+            path=self.path,
+        )
+
 
 def most_positions(encoder: nn.Encoder.Config) -> int | None:
     """The longest input that the encoder takes; None if it has no limit."""
@@ -92,7 +106,7 @@ def find_weights(folder: Path, name: str) -> Path:
     instead = {
         "pytorch_model.bin": f"it has only pytorch_model.bin, {pickle}",
         "pytorch_model.bin.index.json": f"it has only pytorch_model.bin in parts, {pickle}",
-        "model.onnx": "it is an ONNX graph, for onnxruntime. Load the folder that it was made of",
+        "model.onnx": "it is an ONNX graph, for onnxruntime. Use the folder that it was made of",
         "tf_model.h5": "it has only TensorFlow's tf_model.h5. Save the model as safetensors with transformers",
         "flax_model.msgpack": "it has only Flax's flax_model.msgpack. Save the model as safetensors with transformers",
     }

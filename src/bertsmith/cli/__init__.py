@@ -23,6 +23,7 @@ VERBS = (
     "embed",
     "recipes",
     "models",
+    "convert",
 )
 
 app = typer.Typer(
