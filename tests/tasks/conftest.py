@@ -1,5 +1,7 @@
 """A tiny untrained model whose vocabulary is two dozen words, and data that it can learn."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -75,3 +77,16 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data_pack() -> Callable[[str], Path]:
+    """Finds a set of real data by its name."""
+
+    def find(name: str) -> Path:
+        root = Path(os.environ.get("BERTSMITH_DATA", Path(__file__).parents[3] / "shared" / "data"))
+        if not (root / "get").exists():
+            pytest.skip(f"no shared data at {root}: set BERTSMITH_DATA")
+        return Path(subprocess.run([root / "get", name], capture_output=True, text=True, check=True).stdout.strip())
+
+    return find

@@ -92,7 +92,7 @@ def test_every_epoch_sees_every_example_once_in_an_order_of_its_own(job: Finetun
     assert (
         sorted(seen[0])
         == sorted(seen[1])
-        == sorted(tuple(e.tokens["input_ids"].tolist()) for e in job._material.examples)
+        == sorted(tuple(e.tokens["input_ids"].tolist()) for ((e,),) in job._material.lessons)
     )
     assert seen[0] != seen[1]
 
@@ -287,8 +287,8 @@ class TestBeforeAnythingIsWritten:
 def test_the_limit_is_kept_with_the_model(job: Finetuning) -> None:
     result = replace(job, max_length=9, epochs=1, out=None).finish()
     (prediction,) = result.predictor().predict(["tree tree tree tree tree tree tree tree tree"])
-    assert prediction.truncated == 2
-    assert result.best.dev.truncated > 0
+    assert (prediction.windows, prediction.truncated) == (2, 0)
+    assert (result.best.dev.windowed, result.best.dev.truncated) == (32, 0)
 
 
 def test_default_learning_rate() -> None:

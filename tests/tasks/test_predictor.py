@@ -39,8 +39,14 @@ def test_neighbours_and_order_do_not_matter(predictor: Predictor, sentences: Sen
     assert together.sum(1) == pytest.approx(np.ones(52))
 
 
-def test_truncation_is_counted(predictor: Predictor) -> None:
-    assert [p.truncated for p in predictor.predict(["tree", "tree " * 38, "tree " * 45])] == [0, 0, 7]
+def test_nothing_of_a_long_text_is_cut(predictor: Predictor) -> None:
+    """The answer to a long text is the mean of what is said of its windows, of which the last shows its end."""
+    found = predictor.predict(["tree", "tree " * 38, "tree " * 45, "tree " * 45 + "sun"])
+    assert [(p.truncated, p.windows) for p in found] == [(0, 1), (0, 1), (0, 2), (0, 2)]
+    assert found[2].probabilities != found[3].probabilities
+    windows = predictor.predict(["tree " * 38, "tree " * 37 + "sun"])
+    logs = np.mean([np.log(row) for row in rows(windows)], axis=0)
+    assert rows(found[3:])[0] == pytest.approx(np.exp(logs) / np.exp(logs).sum(), abs=1e-6)
 
 
 def test_streams_in_constant_memory(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +91,7 @@ def test_models_from_elsewhere_take_texts_and_pairs(predictor: Predictor, checkp
 def test_models_that_cannot_predict(checkpoint: Checkpoint, predictor: Predictor) -> None:
     with pytest.raises(UsageError, match="was not fine-tuned"):
         Predictor(checkpoint)
-    with pytest.raises(UsageError, match="no task called 'multilabel'"):
-        Predictor(replace(checkpoint, task={"kind": "multilabel", "labels": ["a"]}))
+    with pytest.raises(UsageError, match="no task called 'rank'"):
+        Predictor(replace(checkpoint, task={"kind": "rank", "labels": ["a"]}))
     with pytest.raises(UsageError, match="fine-tuned on single texts"):
         predictor.predict([("a", "b")])

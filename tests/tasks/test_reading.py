@@ -221,7 +221,7 @@ class TestBadFiles:
             ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": "a"}\n', "a.jsonl, line 2: there is no 'label'"),
             ("a.jsonl", '{"text": "a", "label": ["b"]}\n', "a.jsonl, line 1: ['b'] is no label"),
             ("a.jsonl", '{"text": "a", "label": null}\n', "a.jsonl, line 1: there is no label"),
-            ("a.jsonl", '{"text": 5, "label": "b"}\n', "a.jsonl, line 1: the column 'text' holds 5, which is not text"),
+            ("a.jsonl", '{"text": 5, "label": "b"}\n', "a.jsonl, line 1: 5 is not text (in the column 'text')"),
         ],
     )  # fmt: skip
     def test_one_sentence_with_the_line(self, save: Save, name: str, content: str, message: str) -> None:

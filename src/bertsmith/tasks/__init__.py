@@ -2,10 +2,16 @@
 
 task.py             what a task is
 classification.py   one label of several, for a text or a pair
+multilabel.py       any number of labels for a text
 regression.py       a number, for a text or a pair
-records.py          rows of csv, tsv, JSON lines, Parquet
+tagging.py          a tag for each word; schemes.py: what tags say of entities
+spans.py            an answer out of a text; squad.py: how good answers are
+choice.py           one of several options
+prediction.py       what is predicted, and how good that is
+records.py          rows of csv, tsv, JSON, Parquet; conll.py: of files with a word a line
 columns.py          which column holds what
 reading.py          examples and texts from files
+windows.py          texts longer than the model
 survey.py           what is in the files, told before training
 starting.py         a pretrained model under a new head; its random twin
 finetuning.py       training, several seeds, the best epoch
@@ -18,6 +24,7 @@ pseudo_likelihood.py  how likely a pretrained model finds a sentence
 minimal_pairs.py    which of two sentences it finds likelier
 """
 
+from bertsmith.tasks.choice import Choice
 from bertsmith.tasks.classification import Classify, Pair
 from bertsmith.tasks.columns import Columns, Layout
 from bertsmith.tasks.filling import Candidate, fill
@@ -31,27 +38,40 @@ from bertsmith.tasks.minimal_pairs import (
     read_minimal_pairs,
     score_minimal_pairs,
 )
+from bertsmith.tasks.multilabel import Multilabel
+from bertsmith.tasks.prediction import Entity, Evaluation, LabelScores, Prediction, TaggedWord
 from bertsmith.tasks.predictor import Predictor
 from bertsmith.tasks.pseudo_likelihood import PseudoLikelihoods, pseudo_likelihoods
 from bertsmith.tasks.reading import Labelled, LabelledText, UnlabelledTexts, read_labelled, read_texts
 from bertsmith.tasks.regression import Regress
 from bertsmith.tasks.result import Finetuned, SeedRun
+from bertsmith.tasks.spans import Span
 from bertsmith.tasks.starting import random_twin
 from bertsmith.tasks.survey import FileSurvey, Survey
-from bertsmith.tasks.task import Evaluation, Prediction, Task, find_task
+from bertsmith.tasks.tagging import Tag
+from bertsmith.tasks.task import Answer, Label, Task, Texts, find_task
+from bertsmith.tasks.windows import Cutter, Window
+from bertsmith.tasks.words import Words
 
 __all__ = [
     "Accuracy",
+    "Answer",
     "Candidate",
+    "Choice",
     "Classify",
     "Columns",
+    "Cutter",
+    "Entity",
     "Evaluation",
     "FileSurvey",
     "Finetuned",
     "Finetuning",
+    "Label",
+    "LabelScores",
     "Labelled",
     "LabelledText",
     "Layout",
+    "Multilabel",
     "Pair",
     "PairScores",
     "Paradigm",
@@ -61,9 +81,15 @@ __all__ = [
     "Regress",
     "Report",
     "SeedRun",
+    "Span",
     "Survey",
+    "Tag",
+    "TaggedWord",
     "Task",
+    "Texts",
     "UnlabelledTexts",
+    "Window",
+    "Words",
     "default_learning_rate",
     "fill",
     "find_task",

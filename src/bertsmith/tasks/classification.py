@@ -12,7 +12,9 @@ from bertsmith.errors import DataError, nearest
 from bertsmith.objectives import Objective, SequenceLabel
 from bertsmith.tasks import metrics
 from bertsmith.tasks.columns import Wanted
-from bertsmith.tasks.task import Evaluation, Label, LabelScores, Prediction, Task
+from bertsmith.tasks.prediction import Evaluation, Prediction, reading_counts, scores_by_label
+from bertsmith.tasks.task import Label, Task, Texts, cut_counts
+from bertsmith.tasks.windows import Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled
@@ -31,24 +33,13 @@ class Classify(Task, kind="classify"):
         require(len(set(self.labels)) == len(self.labels), "labels", "each must be there once")
 
     @classmethod
-    def read_label(cls, value: Any) -> Label:
-        """A label as text: 1, 1.0 and "1" are the same label."""
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if value is None or (isinstance(value, float) and math.isnan(value)):  # NaN: how pandas writes what is missing
-            raise ValueError("there is no label")
-        if not isinstance(value, str | int | float):
-            raise ValueError(f"{value!r:.60} is no label")
-        if not (text := str(value).strip()):
-            raise ValueError("the label is empty")
-        return text
+    def read_label(cls, value: Any, texts: Texts) -> Label:
+        return label_text(value)
 
     @classmethod
     def learn(cls, train: "Labelled") -> "Classify":
         """The labels that occur, in an order that does not depend on that of the examples."""
-        labels = sorted({str(label) for label in train.labels}, key=_label_order)
+        labels = sorted({str(label) for label in train.labels}, key=label_order)
         if len(labels) < 2:
             raise DataError(
                 f"{train.path}: every example has the label {labels[0]!r}. "
@@ -70,19 +61,15 @@ class Classify(Task, kind="classify"):
     def targets(self, label: Label) -> dict[str, int | float]:
         return {"label": self.labels.index(str(label))}
 
-    def predictions(self, scores: np.ndarray, truncated: np.ndarray) -> list[Prediction]:
-        shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-        probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-        return [
-            Prediction(
-                label=self.labels[best],
-                probabilities=dict(zip(self.labels, row, strict=True)),
-                truncated=cut,
-            )
-            for best, row, cut in zip(
-                scores.argmax(1).tolist(), probabilities.tolist(), truncated.tolist(), strict=True
-            )
-        ]
+    def predict(self, texts: Texts, windows: Sequence[Window], scores: Sequence[np.ndarray]) -> Prediction:
+        """By the mean of the windows' scores."""
+        mean = np.mean(scores, axis=0)
+        shares = softmax(mean).tolist()
+        return Prediction(
+            label=self.labels[int(mean.argmax())],
+            probabilities=dict(zip(self.labels, shares, strict=True)),
+            **cut_counts(windows),
+        )
 
     def evaluate(self, truth: Sequence[Label], predictions: Sequence[Prediction]) -> Evaluation:
         number = {label: index for index, label in enumerate(self.labels)}
@@ -91,17 +78,11 @@ class Classify(Task, kind="classify"):
         )
         there = confusion.sum(1)
         return Evaluation(
-            count=len(predictions),
+            **reading_counts(predictions),
             metrics={name: getattr(metrics, name)(confusion) for name in self.metric_names},
-            truncated=sum(p.truncated > 0 for p in predictions),
             labels=self.labels,
             confusion=tuple(tuple(row) for row in confusion.tolist()),
-            label_scores={
-                label: LabelScores(precision=p, recall=r, f1=f, count=n)
-                for label, (p, r, f), n in zip(
-                    self.labels, metrics.label_scores(confusion).tolist(), there.tolist(), strict=True
-                )
-            },
+            label_scores=scores_by_label(self.labels, metrics.label_scores(confusion).tolist(), there.tolist()),
             majority=float(there.max() / there.sum()),
         )
 
@@ -116,7 +97,28 @@ class Pair(Classify, kind="pair"):
     wanted: ClassVar[Wanted] = Wanted(text_counts=(2,))
 
 
-def _label_order(label: str) -> tuple[bool, float, str]:
+def label_text(value: Any) -> str:
+    """A label as text: 1, 1.0 and "1" are the same label. ValueError if it is none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # NaN: how pandas writes what is missing
+        raise ValueError("there is no label")
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r:.60} is no label")
+    if not (text := str(value).strip()):
+        raise ValueError("the label is empty")
+    return text
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Along the last axis, in float64."""
+    shares = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def label_order(label: str) -> tuple[bool, float, str]:
     """Whole numbers first, by size; then the others, by their characters."""
     number = int(label) if label.removeprefix("-").isdecimal() else None
     return (number is None, number or 0, label)

@@ -1,19 +1,20 @@
 """Which column of a labelled file holds what: guessed from names and content, said aloud, or given."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bertsmith.errors import DataError, nearest
-from bertsmith.tasks.records import Row
+from bertsmith.tasks.records import Format
+from bertsmith.tasks.rows import Row
 
 SAMPLED_ROWS = 200
 """How many rows are looked at to guess the columns."""
 
 # Names that people give, best first; all compared without regard to case.
-_ONE_TEXT = (
+ONE_TEXT = (
     "text",
     "sentence",
     "review",
@@ -34,7 +35,7 @@ _ONE_TEXT = (
     "headline",
     "title",
 )
-_TWO_TEXTS = (
+TWO_TEXTS = (
     ("sentence1", "sentence2"),
     ("text_a", "text_b"),
     ("text1", "text2"),
@@ -49,7 +50,7 @@ _TWO_TEXTS = (
     ("question", "sentence"),
     ("text", "pair"),
 )
-_CLASS = (
+CLASS = (
     "label",
     "gold_label",
     "class",
@@ -64,7 +65,7 @@ _CLASS = (
     "entailment_judgment",
     "rating",
 )
-_NUMBER = (
+NUMBER = (
     "score",
     "similarity",
     "relatedness_score",
@@ -76,7 +77,6 @@ _NUMBER = (
     "value",
 )
 _NUMBERING = {"index", "idx", "id", "guid", "uid", "pair_id", "#1 id", "#2 id", "unnamed: 0", ""}
-_KNOWN = {*_ONE_TEXT, *_CLASS, *_NUMBER, *(name for pair in _TWO_TEXTS for name in pair)}
 
 # So many rows tell a header from data by its label, which no other row has.
 _ENOUGH_ROWS = 10
@@ -94,12 +94,40 @@ class Columns:
 class Wanted:
     """What a task needs of a file.
 
-    `text_counts`: how many texts an example may have. `label`: whether one is needed. `numeric`: whether it is a number.
+    `text_counts`: how many text columns an example may have. `label`: whether one is needed. `numeric`: whether it is a
+    number. `texts` and `labels` are the usual names of their columns, best first. `endings` are the formats of files that
+    hold such examples under a name that tells of another; `plain` is that of files whose ending says nothing.
     """
 
     text_counts: tuple[int, ...] = (1,)
     label: bool = True
     numeric: bool = False
+    texts: tuple[tuple[str, ...], ...] = (*TWO_TEXTS, *((name,) for name in ONE_TEXT))
+    labels: tuple[str, ...] = CLASS
+    endings: Mapping[str, Format] = field(default_factory=dict)
+    plain: Format = "tsv"
+
+    @property
+    def known(self) -> set[str]:
+        """All usual names."""
+        return {
+            *ONE_TEXT,
+            *CLASS,
+            *NUMBER,
+            *self.labels,
+            *(name for names in (*TWO_TEXTS, *self.texts) for name in names),
+        }
+
+    def usual_texts(self, there: Mapping[str, str]) -> tuple[str, ...]:
+        """The text columns of a file by their usual names; `there` gives its columns by their names in lower case."""
+        for names in self.texts:
+            if len(names) in self.text_counts and all(name in there for name in names):
+                return tuple(there[name] for name in names)
+        return ()
+
+    def usual_label(self, there: Mapping[str, str]) -> str | None:
+        """The label column by its usual names."""
+        return next((there[name] for name in self.labels if name in there), None)
 
 
 @dataclass(frozen=True)
@@ -164,8 +192,8 @@ def _names(rows: Sequence[Row], wanted: Wanted, given: Columns) -> tuple[tuple[s
 
 def _is_header(first: list[str], others: list[list[Any]], wanted: Wanted, label: str | None) -> bool:
     """Whether the first row names the columns: it has a usual name, or a label that none of many other rows has."""
-    folded = [cell.casefold() for cell in first]
-    if any(name in _KNOWN and not any(row[i] == first[i] for row in others) for i, name in enumerate(folded)):
+    folded, known = [cell.casefold() for cell in first], wanted.known
+    if any(name in known and not any(row[i] == first[i] for row in others) for i, name in enumerate(folded)):
         return True
     if not wanted.label or not others:
         return False
@@ -207,9 +235,9 @@ class _Finder:
 
     def label(self, wanted: Wanted, texts: Sequence[str]) -> str:
         """The label column: by a usual name, else the one that is left, else the one whose content looks like it."""
-        for name in _NUMBER if wanted.numeric else _CLASS:
-            if name in self.by_folded and self.by_folded[name] not in texts:
-                return self.by_folded[name]
+        name = wanted.usual_label({folded: name for folded, name in self.by_folded.items() if name not in texts})
+        if name is not None:
+            return name
         usual = self._usual_texts(wanted) or texts
         rest = self._rest(usual)
         if usual and len(rest) == 1:
@@ -225,22 +253,13 @@ class _Finder:
         if usual:
             return usual
         rest = self._rest([label] if label is not None else [])
-        for left in (rest, [name for name in rest if name.casefold() not in {*_CLASS, *_NUMBER}]):
+        for left in (rest, [name for name in rest if name.casefold() not in {*CLASS, *NUMBER}]):
             if len(left) in wanted.text_counts:
                 return tuple(left)
         raise self.error(f"it is not clear which columns hold the text, and this task takes {_counts(wanted)}")
 
     def _usual_texts(self, wanted: Wanted, label: str | None = None) -> tuple[str, ...]:
-        there = {folded: name for folded, name in self.by_folded.items() if name != label}
-        if 2 in wanted.text_counts:
-            for first, second in _TWO_TEXTS:
-                if first in there and second in there:
-                    return there[first], there[second]
-        if 1 in wanted.text_counts:
-            for name in _ONE_TEXT:
-                if name in there:
-                    return (there[name],)
-        return ()
+        return wanted.usual_texts({folded: name for folded, name in self.by_folded.items() if name != label})
 
     def _rest(self, taken: Collection[str]) -> list[str]:
         return [name for name in self.names if name not in taken and name.casefold() not in _NUMBERING]
@@ -274,4 +293,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _counts(wanted: Wanted) -> str:
-    return " or ".join(map(str, wanted.text_counts))
+    first, last = wanted.text_counts[0], wanted.text_counts[-1]
+    return f"{first} to {last}" if len(wanted.text_counts) > 2 else " or ".join(map(str, wanted.text_counts))

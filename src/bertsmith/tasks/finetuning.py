@@ -28,9 +28,10 @@ from bertsmith.nn import Model
 from bertsmith.progress import Progress, silent
 from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.material import Material, gather
+from bertsmith.tasks.prediction import Evaluation
 from bertsmith.tasks.result import Finetuned, SeedRun
 from bertsmith.tasks.survey import Survey
-from bertsmith.tasks.task import Evaluation, Task, find_task, task_dict
+from bertsmith.tasks.task import Task, find_task, task_dict
 from bertsmith.tasks.trainee import Trainee
 from bertsmith.train import AdamW, Loop, Optimizer, Step, WarmupLinear, find_device, precision_dtype
 from bertsmith.train.log import Log, plain
@@ -72,16 +73,17 @@ class Finetuning:
     """A fine-tuning run. Look at `survey`, then iterate `run()`; or call `finish()`.
 
     Attributes:
-        task: classify, pair or regress.
+        task: classify, pair, regress, multilabel, tag, span or choice.
         model: a model folder, or a loaded model, such as a `random_twin`.
-        train, dev: labelled files: csv, tsv, JSON lines, Parquet. The best epoch on `dev` is kept.
+        train, dev: labelled files: csv, tsv, JSON lines, JSON, Parquet, CoNLL. The best epoch on `dev` is kept.
         out: the run folder, which must not hold anything yet; None keeps the result in memory only.
         columns: which columns of the files hold texts and label; guessed where it does not say.
         epochs: passes over the training examples; the paper's grid is 2 to 4.
         batch_size: sequences a step.
         learning_rate: its peak; None is `default_learning_rate`.
         warmup: the share of all steps in which the learning rate rises, before it falls to 0 in a straight line.
-        max_length: tokens a text or pair at most; None is the model's limit. Longer ones are cut, counted and reported.
+        max_length: tokens a text or pair at most; None is the model's limit. Longer ones are read in windows.
+        stride: how many tokens lie between the beginnings of two windows, at most; None is half of one.
         seeds: one run for each, 0 to 2**32 - 1; a seed decides the new head, the order of examples, and dropout.
         device: where to train: cpu, or cuda where there is one.
     """
@@ -97,6 +99,7 @@ class Finetuning:
     learning_rate: float | None = None
     warmup: float = 0.1
     max_length: int | None = None
+    stride: int | None = None
     seeds: tuple[int, ...] = (0,)
     optimizer: Optimizer = AdamW()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -109,6 +112,7 @@ class Finetuning:
         rate = self.learning_rate
         require(rate is None or rate > 0, "learning_rate", f"expected more than 0, got {rate}")
         require(0 <= self.warmup < 1, "warmup", f"expected 0 <= warmup < 1, got {self.warmup}")
+        require(self.stride is None or self.stride > 0, "stride", f"expected at least 1, got {self.stride}")
         require(bool(self.seeds), "seeds", "expected at least one")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", "each must be there once")
         wrong = [seed for seed in self.seeds if not 0 <= seed < 2**32]
@@ -136,7 +140,7 @@ class Finetuning:
         log = self._open(material)
         steps = self._steps * len(self.seeds)
         runs: list[SeedRun] = []
-        best: tuple[SeedRun, Model] | None = None
+        best: tuple[SeedRun, Model, Task] | None = None
         started = time.perf_counter()
         for number, seed in enumerate(self.seeds):
             trainee = Trainee(material, seed)
@@ -147,7 +151,7 @@ class Finetuning:
                 if update.step == self._steps:
                     runs.append(trainee.outcome())
                     if best is None or _is_better(runs[-1], best[0], material.task):
-                        best = runs[-1], trainee.best_model()
+                        best = runs[-1], *trainee.best_model()
                     if step == steps:
                         report = replace(report, result=self._finish(tuple(runs), *best, log))
                 yield report
@@ -164,12 +168,12 @@ class Finetuning:
     @cached_property
     def _material(self) -> Material:
         start = self.model if isinstance(self.model, Checkpoint) else load_model(self.model)
-        return gather(start, find_task(self.task), self.train, self.dev, self.columns, self.max_length)
+        return gather(start, find_task(self.task), self.train, self.dev, self.columns, self.max_length, self.stride)
 
     @property
     def _steps(self) -> int:
         """Of one seed."""
-        return math.ceil(len(self._material.examples) / self.batch_size) * self.epochs
+        return math.ceil(len(self._material.lessons) / self.batch_size) * self.epochs
 
     @property
     def _rate(self) -> float:
@@ -219,21 +223,23 @@ class Finetuning:
             "batch_size": self.batch_size,
             "learning_rate": self._rate,
             "warmup": self.warmup,
-            "max_length": self._material.max_length,
+            "max_length": self._material.cutter.max_length,
+            "stride": self.stride,
             "seeds": list(self.seeds),
             "optimizer": self.optimizer.kind,
             "precision": str(precision_dtype(self.precision, find_device(self.device))).removeprefix("torch."),
         }
 
-    def _finish(self, runs: tuple[SeedRun, ...], best: SeedRun, model: Model, log: Log | None) -> Finetuned:
+    def _finish(self, runs: tuple[SeedRun, ...], best: SeedRun, model: Model, task: Task, log: Log | None) -> Finetuned:
         """Fold, describe and save the best model."""
         material = self._material
         start = material.start
-        task = material.task.finish(model)
+        task = task.finish(model)
         data = task_dict(task) | {
             "columns": asdict(material.train.layout.columns),
-            "max_length": material.max_length,
-            "metric": task.metric_names[0],
+            "max_length": material.cutter.max_length,
+            "stride": self.stride,
+            "metric": task.metric,
             "dev": {"count": best.dev.count, "metrics": best.dev.metrics},
         }
         lineage = {
@@ -246,9 +252,7 @@ class Finetuning:
         checkpoint = replace(start, model=model.eval(), task=data, lineage=lineage, path=path)
         if path is not None:
             save_model(path, checkpoint)
-        result = Finetuned(
-            checkpoint=checkpoint, metric=task.metric_names[0], runs=runs, best=best, survey=material.survey
-        )
+        result = Finetuned(checkpoint=checkpoint, metric=task.metric, runs=runs, best=best, survey=material.survey)
         if log is not None:
             log.write({"step": self._steps * len(runs), "result": result.as_dict()})
         return result
@@ -263,7 +267,7 @@ def default_learning_rate(hidden_size: int) -> float:
 
 
 def _is_better(one: SeedRun, other: SeedRun, task: Task) -> bool:
-    metric = task.metric_names[0]
+    metric = task.metric
     return (not one.collapsed, one.dev.metrics[metric]) > (not other.collapsed, other.dev.metrics[metric])
 
 

@@ -3,32 +3,28 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bertsmith.checkpoints import Checkpoint
-from bertsmith.data import Example
 from bertsmith.errors import DataError, UsageError
 from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.reading import Labelled, read_labelled
 from bertsmith.tasks.survey import Survey, survey
-from bertsmith.tasks.task import Task
-from bertsmith.text import Encoding
+from bertsmith.tasks.task import Lesson, Task
+from bertsmith.tasks.windows import FEWEST_TOKENS, Cutter, Window
 
 FEWEST_EXAMPLES = 2
-_SHORTEST_LIMIT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """A model to start from, a fitted task, labelled files. `max_length` is the longest that `encodings` may be."""
+    """A model to start from, a fitted task, labelled files; what is learned from, and the windows of each dev example."""
 
     start: Checkpoint
     task: Task
     train: Labelled
     dev: Labelled
-    examples: list[Example]
-    dev_encodings: list[Encoding]
-    max_length: int
+    lessons: list[Lesson]
+    dev_windows: list[tuple[Window, ...]]
+    cutter: Cutter
     survey: Survey
 
 
@@ -39,14 +35,15 @@ def gather(
     dev_path: str | Path,
     columns: Columns,
     max_length: int | None,
+    stride: int | None,
 ) -> Material:
-    """Read both files, fit the task to the training labels, encode all texts.
+    """Read both files, fit the task to the training labels, encode all texts as windows.
 
     Raises:
         DataError: for whatever is wrong in a file, with the line.
         UsageError: `max_length` is not one that the model can read.
     """
-    limit = _limit(start, max_length)
+    cutter = Cutter(start.tokenizer, _limit(start, max_length), stride)
     train = read_labelled(train_path, task, columns=columns)
     if len(train.examples) < FEWEST_EXAMPLES:
         raise DataError(f"{train_path}: {len(train.examples)} example, and training needs at least {FEWEST_EXAMPLES}.")
@@ -55,29 +52,24 @@ def gather(
     fitted.check(dev)
     if len(train.layout.columns.texts) != len(dev.layout.columns.texts):
         raise DataError(f"{train_path} has {train.layout}; {dev_path} has {dev.layout}. Name the columns.")
-    encode = start.tokenizer.encode_batch
-    train_encodings = encode(train.texts, special_tokens=True, max_length=limit)
-    dev_encodings = encode(dev.texts, special_tokens=True, max_length=limit)
+    windows = [fitted.windows(texts, cutter) for texts in train.texts]
+    dev_windows = [fitted.windows(texts, cutter) for texts in dev.texts]
     return Material(
         start=start,
         task=fitted,
         train=train,
         dev=dev,
-        examples=[
-            Example(
-                {"input_ids": np.array(e.ids, np.int64), "token_type_ids": np.array(e.type_ids, np.int64)},
-                fitted.targets(label),
-            )
-            for e, label in zip(train_encodings, train.labels, strict=True)
+        lessons=[
+            lesson for one, label in zip(windows, train.labels, strict=True) for lesson in fitted.lessons(one, label)
         ],
-        dev_encodings=dev_encodings,
-        max_length=limit,
-        survey=survey(train, dev, train_encodings, dev_encodings, limit),
+        dev_windows=dev_windows,
+        cutter=cutter,
+        survey=survey(fitted, train, dev, windows, dev_windows, cutter.max_length),
     )
 
 
 def _limit(start: Checkpoint, max_length: int | None) -> int:
     most = min(start.tokenizer.max_length, start.model.config.encoder.max_length)
-    if max_length is not None and not _SHORTEST_LIMIT <= max_length <= most:
-        raise UsageError(f"max_length: this model reads {_SHORTEST_LIMIT} to {most} tokens, got {max_length}")
+    if max_length is not None and not FEWEST_TOKENS <= max_length <= most:
+        raise UsageError(f"max_length: this model reads {FEWEST_TOKENS} to {most} tokens, got {max_length}")
     return max_length or most

@@ -23,9 +23,14 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
 
 def label_scores(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """Precision, recall and F1 of each label: (num_labels, 3), 0 where nothing was predicted or nothing was there."""
-    hits = np.diag(confusion).astype(np.float64)
-    predicted, there = confusion.sum(0), confusion.sum(1)
-    zeros = np.zeros_like(hits)
+    return scores_of_counts(np.diag(confusion), confusion.sum(0), confusion.sum(1))
+
+
+def scores_of_counts(
+    hits: NDArray[np.int64], predicted: NDArray[np.int64], there: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Precision, recall and F1 from counts of each label, each (labels,): (labels, 3), 0 where they divide by nothing."""
+    zeros = np.zeros(len(hits))
     precision = np.divide(hits, predicted, out=zeros.copy(), where=predicted > 0)
     recall = np.divide(hits, there, out=zeros.copy(), where=there > 0)
     f1 = np.divide(2 * hits, predicted + there, out=zeros.copy(), where=predicted + there > 0)

@@ -1,22 +1,22 @@
 """Using a fine-tuned model: predictions for texts and files, and how good they are."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.config import from_dict
 from bertsmith.errors import UsageError
 from bertsmith.progress import Progress, silent
 from bertsmith.tasks.columns import Columns
+from bertsmith.tasks.prediction import Evaluation, Prediction
 from bertsmith.tasks.reading import Labelled, UnlabelledTexts, read_labelled, read_texts
 from bertsmith.tasks.records import Format
 from bertsmith.tasks.scoring import score
-from bertsmith.tasks.task import Evaluation, Prediction, Task, Texts, stored_task
+from bertsmith.tasks.task import Task, Texts, stored_task
+from bertsmith.tasks.windows import Cutter, Window
+from bertsmith.tasks.words import Words
 
-CHUNK = 2048  # texts read ahead, so that texts of like length can share a batch
+CHUNK = 2048  # windows read ahead, so that those of like length can share a batch
 
 
 class Predictor:
@@ -25,8 +25,8 @@ class Predictor:
     Attributes:
         task: what it predicts, with its labels.
         columns: the columns it was trained with, for reading files; empty for a model from elsewhere.
-        text_counts: how many texts it takes at a time. A model from elsewhere does not say, so it takes one or two.
-        max_length: tokens it reads of a text at most; what is cut is counted in each prediction.
+        text_counts: how many text columns it takes. A model from elsewhere does not say, so it takes what its task allows.
+        cutter: how it reads texts, of any length.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
@@ -43,9 +43,10 @@ class Predictor:
             )
         self.task: Task = stored_task(data)
         self.columns = from_dict(Columns, data["columns"], "columns") if "columns" in data else Columns()
-        self.text_counts = (len(self.columns.texts),) if self.columns.texts else (1, 2)
+        allowed = self.task.wanted.text_counts
+        self.text_counts = (len(self.columns.texts),) if self.columns.texts else (1, 2) if allowed == (1,) else allowed
         limit = min(checkpoint.tokenizer.max_length, checkpoint.model.encoder.config.max_length)
-        self.max_length = min(limit, int(data.get("max_length") or limit))
+        self.cutter = Cutter(checkpoint.tokenizer, min(limit, int(data.get("max_length") or limit)), data.get("stride"))
         self.model = checkpoint.model.eval().to(device)
         self.tokenizer = checkpoint.tokenizer
 
@@ -61,14 +62,12 @@ class Predictor:
         Raises:
             UsageError: the model takes pairs and this is a text, or the other way round.
         """
-        done, remaining = 0, iter(texts)
-        while chunk := list(islice(remaining, CHUNK)):
-            self._check(chunk)
-            encodings = self.tokenizer.encode_batch(chunk, special_tokens=True, max_length=self.max_length)
-            scores = score(self.task, self.model, self.tokenizer, encodings)
+        done = 0
+        for chunk, windows in self._chunks(texts):
+            scores = score(self.task, self.model, self.tokenizer, windows)
             done += len(chunk)
             progress("predicting", done, total)
-            yield from self.task.predictions(scores, np.array([e.truncated for e in encodings], np.int64))
+            yield from map(self.task.predict, chunk, windows, scores)
 
     def evaluate(self, labelled: Labelled, *, progress: Progress = silent) -> Evaluation:
         """Predict the texts of a file (see `read_labelled`) and compare with its labels.
@@ -85,10 +84,31 @@ class Predictor:
 
     def read_texts(self, path: str | Path, *, columns: Columns = Columns(), format: Format = "auto") -> UnlabelledTexts:
         """The texts of a file for `stream`, by the columns that the model was trained with where the file has them."""
-        return read_texts(path, text_counts=self.text_counts, columns=columns, usual=self.columns, format=format)
+        return read_texts(
+            path, self.task, text_counts=self.text_counts, columns=columns, usual=self.columns, format=format
+        )
 
-    def _check(self, chunk: Sequence[Texts]) -> None:
-        counts = {1 if isinstance(text, str) else 2 for text in chunk}
-        if not counts <= set(self.text_counts):
+    def _chunks(self, texts: Iterable[Texts]) -> Iterator[tuple[list[Texts], list[tuple[Window, ...]]]]:
+        """Texts and their windows, in groups of `CHUNK` windows or a few more."""
+        chunk: list[Texts] = []
+        windows: list[tuple[Window, ...]] = []
+        count = 0
+        for one in texts:
+            self._check(one)
+            chunk.append(one)
+            windows.append(self.task.windows(one, self.cutter))
+            count += len(windows[-1])
+            if count >= CHUNK:
+                yield chunk, windows
+                chunk, windows, count = [], [], 0
+        if chunk:
+            yield chunk, windows
+
+    def _check(self, texts: Texts) -> None:
+        count = 1 if isinstance(texts, str | Words) else len(texts)
+        if self.task.kind == "choice":
+            if count < 3:
+                raise UsageError("This model chooses: it takes a beginning and at least two options, as one tuple.")
+        elif count not in self.text_counts:
             takes = "pairs of texts, as (first, second)" if self.text_counts == (2,) else "single texts"
             raise UsageError(f"This model was fine-tuned on {takes}, and takes nothing else.")

@@ -1,20 +1,21 @@
 """Reading labelled texts for training and evaluation, and texts without labels for prediction."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from bertsmith.errors import DataError, nearest
 from bertsmith.tasks.columns import SAMPLED_ROWS, Columns, Layout, Wanted, find_columns
-from bertsmith.tasks.records import Format, Records, Row, place, read_records
+from bertsmith.tasks.records import Format, Records, read_records
+from bertsmith.tasks.rows import Row, Unit, place
 from bertsmith.tasks.task import Label, Task, Texts
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledText:
-    """One example: a text or a pair, its label, and the line of the file on which it begins."""
+    """One example: its text or texts, its label, and the line of the file on which it begins."""
 
     texts: Texts
     label: Label
@@ -23,15 +24,16 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The examples of one file, and how its columns were understood."""
+    """The examples of one file, how its columns were understood, and what its records are counted in."""
 
     path: Path
     layout: Layout
     examples: tuple[LabelledText, ...]
+    unit: Unit = "line"
 
     @property
     def texts(self) -> list[Texts]:
-        """The text or pair of each example."""
+        """The text or texts of each example."""
         return [example.texts for example in self.examples]
 
     @property
@@ -41,7 +43,7 @@ class Labelled:
 
     def at(self, line: int) -> str:
         """A place in this file, for a message."""
-        return place(self.path, line)
+        return place(self.path, line, self.unit)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def read_labelled(
     usual: Columns = Columns(),
     format: Format = "auto",
 ) -> Labelled:
-    """Read all examples of a csv, tsv, JSON lines or Parquet file, perhaps with `.gz` or `.xz` behind its name.
+    """Read all examples of a csv, tsv, JSON lines, JSON, Parquet, CoNLL or CoNLL-U file, perhaps with `.gz` or `.xz`
+    behind its name.
 
     Columns that are not given are guessed; `Labelled.layout` says how. `usual` are those a model was trained with.
 
@@ -73,34 +76,39 @@ def read_labelled(
     """
     records, layout, rows = _open(Path(path), task.wanted, columns, usual, format)
     examples = tuple(_labelled_text(records, layout, row, task) for row in rows)
-    return Labelled(records.path, layout, examples)
+    return Labelled(records.path, layout, examples, records.unit)
 
 
 def read_texts(
     path: str | Path,
+    task: type[Task] | Task = Task,
     *,
-    text_counts: tuple[int, ...] = (1,),
+    text_counts: tuple[int, ...] | None = None,
     columns: Columns = Columns(),
     usual: Columns = Columns(),
     format: Format = "auto",
 ) -> UnlabelledTexts:
     """Read the texts of a file, one at a time. Beyond the formats of `read_labelled`, a `.txt` file or standard input
-    (`-`) has one text a line; for a task on pairs, two with a tab between.
+    (`-`) has one text a line; for a task on pairs, two with a tab between. `text_counts` are the numbers of text columns to
+    look for, where the task takes several.
 
     Raises:
         DataError: as `read_labelled`; what is wrong further down in the file is raised when the stream gets there.
     """
-    wanted = Wanted(text_counts=text_counts, label=False)
-    plain: Format = "lines" if 1 in text_counts else "tsv"
-    records, layout, rows = _open(Path(path), wanted, columns, usual, format, plain)
-    return UnlabelledTexts(records.path, layout, (_texts(records, layout, row) for row in rows))
+    counts = text_counts or task.wanted.text_counts
+    endings = {ending: kind for ending, kind in task.wanted.endings.items() if ending != ".txt"}
+    wanted = replace(
+        task.wanted, text_counts=counts, label=False, plain="lines" if 1 in counts else "tsv", endings=endings
+    )
+    records, layout, rows = _open(Path(path), wanted, columns, usual, format)
+    return UnlabelledTexts(records.path, layout, (_texts(records, layout, row, task) for row in rows))
 
 
 def _open(
-    path: Path, wanted: Wanted, columns: Columns, usual: Columns, format: Format, plain: Format = "tsv"
+    path: Path, wanted: Wanted, columns: Columns, usual: Columns, format: Format
 ) -> tuple[Records, Layout, Iterator[Row]]:
     """The rows of a file below its header, and its layout."""
-    records = read_records(path, format, plain=plain)
+    records = read_records(path, format, plain=wanted.plain, endings=wanted.endings)
     sample = list(islice(records.rows, SAMPLED_ROWS))
     if not sample:
         raise DataError(f"{path}: there is nothing in this file.")
@@ -113,23 +121,21 @@ def _open(
 
 def _labelled_text(records: Records, layout: Layout, row: Row, task: type[Task] | Task) -> LabelledText:
     assert layout.columns.label is not None
+    texts = _texts(records, layout, row, task)
     try:
-        label = task.read_label(_cell(records, layout, row, layout.columns.label))
+        label = task.read_label(_cell(records, layout, row, layout.columns.label), texts)
     except ValueError as error:
         raise DataError(f"{records.at(row.line)}: {error} (column {layout.columns.label!r}).") from None
-    return LabelledText(_texts(records, layout, row), label, row.line)
+    return LabelledText(texts, label, row.line)
 
 
-def _texts(records: Records, layout: Layout, row: Row) -> Texts:
-    texts = [_text(records, layout, row, name) for name in layout.columns.texts]
-    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
-
-
-def _text(records: Records, layout: Layout, row: Row, name: str) -> str:
-    text = _cell(records, layout, row, name)
-    if not isinstance(text, str | None):
-        raise DataError(f"{records.at(row.line)}: the column {name!r} holds {text!r:.60}, which is not text.")
-    return text or ""
+def _texts(records: Records, layout: Layout, row: Row, task: type[Task] | Task) -> Texts:
+    names = layout.columns.texts
+    try:
+        return task.read_texts([_cell(records, layout, row, name) for name in names])
+    except ValueError as error:
+        where = f"the column {names[0]!r}" if len(names) == 1 else f"the columns {', '.join(map(repr, names))}"
+        raise DataError(f"{records.at(row.line)}: {error} (in {where}).") from None
 
 
 def _cell(records: Records, layout: Layout, row: Row, name: str) -> Any:

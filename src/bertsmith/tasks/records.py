@@ -1,7 +1,8 @@
-"""Rows of the files that people keep labelled texts in: csv, tsv, JSON lines, Parquet, plain lines.
+"""Rows of the files that people keep labelled texts in: csv, tsv, JSON lines, JSON, Parquet, CoNLL, plain lines.
 
 A row is a list of cells where the file has columns by position, and a mapping where it has them by name. What the cells
-mean is decided in `columns.py`. Files are read as streams, so their size does not matter.
+mean is decided in `columns.py`. Files are read as streams, so their size does not matter; but for JSON that is one value,
+such as SQuAD's.
 """
 
 import csv
@@ -11,15 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertsmith.data.corpora import STDIN, numbered_lines
 from bertsmith.errors import DataError, UsageError, nearest
+from bertsmith.tasks.conll import read_conll, read_conllu
+from bertsmith.tasks.rows import Row, Unit, place
 
 if TYPE_CHECKING:
     from _csv import Reader
 
-Format = Literal["auto", "csv", "tsv", "jsonl", "parquet", "lines"]
+Format = Literal["auto", "csv", "tsv", "jsonl", "json", "squad", "parquet", "conll", "conllu", "lines"]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -27,19 +31,18 @@ _ENDINGS: dict[str, Format] = {
     ".tab": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
+    ".conll": "conll",
+    ".conll03": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+    ".conllu": "conllu",
 }
+_UNITS: dict[str, Unit] = {"parquet": "row", "json": "entry", "squad": "question"}
 _SAMPLED_LINES = 1000
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record and the number of the line on which it begins (in Parquet: of the row)."""
-
-    line: int
-    cells: list[str] | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,21 @@ class Records:
     format: Format
     rows: Iterator[Row]
 
+    @property
+    def unit(self) -> Unit:
+        """What rows are counted in."""
+        return _UNITS.get(self.format, "line")
+
     def at(self, line: int) -> str:
         """A place in this file, for a message."""
-        return place(self.path, line)
+        return place(self.path, line, self.unit)
 
 
-def place(path: Path, line: int) -> str:
-    """Line `line` of the file at `path`, for a message; Parquet has rows."""
-    return f"{path}, {'row' if path.suffix == '.parquet' else 'line'} {line}"
-
-
-def read_records(path: Path, format: Format = "auto", *, plain: Format = "tsv") -> Records:
+def read_records(
+    path: Path, format: Format = "auto", *, plain: Format = "tsv", endings: Mapping[str, Format] = MappingProxyType({})
+) -> Records:
     """Open a file. "auto" goes by its ending, without `.gz` or `.xz`; any other ending, and stdin, is read as `plain`.
+    `endings` come before the usual ones. JSON is looked into: JSON lines, a list of objects, or a file of SQuAD's form.
 
     Rows without any text in them are passed over, but for "lines", where an empty line is an empty text, and for a table of
     one column, where "" is one.
@@ -79,7 +85,9 @@ def read_records(path: Path, format: Format = "auto", *, plain: Format = "tsv") 
         raise DataError(f"{path}: there is no such file.")
     if format == "auto":
         stem = path.with_suffix("") if path.suffix in (".gz", ".xz") else path
-        format = _ENDINGS.get(stem.suffix.lower(), plain)
+        format = (_ENDINGS | dict(endings)).get(stem.suffix.lower(), plain)
+    if format == "json":
+        format = _json_kind(path)
     return Records(path, format, _READERS[format](path))
 
 
@@ -177,6 +185,67 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         yield Row(number, record)
 
 
+def _json_kind(path: Path) -> Format:
+    """JSON lines if the first line is an object by itself; else the file is one value, "json" or "squad"."""
+    if path == STDIN:
+        return "jsonl"
+    first = next((line for _, line in numbered_lines(path) if line.strip()), "{}")
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        squad = re.search(r'"data"\s*:\s*\[', "".join(line for _, line in islice(numbered_lines(path), _SAMPLED_LINES)))
+        return "jsonl" if "}" in first and not squad else "squad" if squad else "json"
+    if isinstance(value, dict):
+        return "squad" if isinstance(value.get("data"), list) else "jsonl"
+    return "json"
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    """A list of objects."""
+    entries = _whole(path)
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: expected a list of JSON objects, or one object a line.")
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            raise DataError(f"{place(path, number, 'entry')}: expected a JSON object, got {entry!r:.60}.")
+        yield Row(number, entry)
+
+
+def _read_squad(path: Path) -> Iterator[Row]:
+    """Questions with their contexts, one after the other (SQuAD 1.1 and 2.0)."""
+    number = 0
+    try:
+        for article in _whole(path)["data"]:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    number += 1
+                    yield Row(
+                        number,
+                        {
+                            "id": question.get("id", str(number)),
+                            "question": question["question"],
+                            "context": paragraph["context"],
+                            "answers": [] if question.get("is_impossible") else question.get("answers"),
+                        },
+                    )
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"{path}, after question {number}: not the form of SQuAD ({what}). "
+            "Expected data, a list of articles with paragraphs, each with a context and qas."
+        ) from None
+
+
+def _whole(path: Path) -> Any:
+    text = "\n".join(line for _, line in numbered_lines(path))
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place(path, error.lineno)}: not JSON ({error.msg}).") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}).") from None
+
+
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -202,6 +271,10 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "csv": _read_csv,
     "tsv": _read_tsv,
     "jsonl": _read_jsonl,
+    "json": _read_json,
+    "squad": _read_squad,
+    "conll": read_conll,
+    "conllu": read_conllu,
     "parquet": _read_parquet,
     "lines": _read_lines,
 }

@@ -1,6 +1,6 @@
 """Regression: a number for a text or for a pair of texts, such as the similarity of two sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -12,8 +12,10 @@ from bertsmith.errors import DataError
 from bertsmith.nn import Model, SequenceHead
 from bertsmith.objectives import Objective, SequenceScore
 from bertsmith.tasks import metrics
-from bertsmith.tasks.columns import Wanted
-from bertsmith.tasks.task import Evaluation, Label, Prediction, Task
+from bertsmith.tasks.columns import NUMBER, Wanted
+from bertsmith.tasks.prediction import Evaluation, Prediction, reading_counts
+from bertsmith.tasks.task import Label, Task, Texts, cut_counts
+from bertsmith.tasks.windows import Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled
@@ -27,7 +29,7 @@ class Regress(Task, kind="regress"):
     `finish` folds both numbers into the head's weights: the model that is saved gives labels as they were in the file.
     """
 
-    wanted: ClassVar[Wanted] = Wanted(text_counts=(1, 2), numeric=True)
+    wanted: ClassVar[Wanted] = Wanted(text_counts=(1, 2), numeric=True, labels=NUMBER)
     metric_names: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "mean_squared_error")
     center: float = 0.0
     scale: float = 1.0
@@ -36,7 +38,7 @@ class Regress(Task, kind="regress"):
         require(self.scale > 0, "scale", f"expected more than 0, got {self.scale}")
 
     @classmethod
-    def read_label(cls, value: Any) -> Label:
+    def read_label(cls, value: Any, texts: Texts) -> Label:
         """A finite number."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError("there is no number" if value is None else f"{value!r:.60} is not a number")
@@ -47,6 +49,10 @@ class Regress(Task, kind="regress"):
         if not abs(number) < float("inf"):
             raise ValueError(f"{value!r:.60} is not a finite number")
         return number
+
+    @classmethod
+    def names(cls, label: Label) -> Iterable[str]:
+        return ()
 
     @classmethod
     def learn(cls, train: "Labelled") -> "Regress":
@@ -60,21 +66,18 @@ class Regress(Task, kind="regress"):
         return SequenceScore()
 
     def targets(self, label: Label) -> dict[str, int | float]:
-        return {"label": (float(label) - self.center) / self.scale}
+        assert isinstance(label, float), "numbers are read as such"
+        return {"label": (label - self.center) / self.scale}
 
-    def predictions(self, scores: np.ndarray, truncated: np.ndarray) -> list[Prediction]:
-        values = scores[:, 0].astype(np.float64) * self.scale + self.center
-        return [
-            Prediction(score=value, truncated=cut)
-            for value, cut in zip(values.tolist(), truncated.tolist(), strict=True)
-        ]
+    def predict(self, texts: Texts, windows: Sequence[Window], scores: Sequence[np.ndarray]) -> Prediction:
+        """By the mean of the windows' scores."""
+        mean = float(np.mean([score[0] for score in scores], dtype=np.float64))
+        return Prediction(score=mean * self.scale + self.center, **cut_counts(windows))
 
     def evaluate(self, truth: Sequence[Label], predictions: Sequence[Prediction]) -> Evaluation:
-        scores = [p.score for p in predictions]
+        pair = np.array(truth, np.float64), np.array([p.score for p in predictions], np.float64)
         return Evaluation(
-            count=len(predictions),
-            metrics={name: getattr(metrics, name)(truth, scores) for name in self.metric_names},
-            truncated=sum(p.truncated > 0 for p in predictions),
+            **reading_counts(predictions), metrics={name: getattr(metrics, name)(*pair) for name in self.metric_names}
         )
 
     def is_collapsed(self, truth: Sequence[Label], predictions: Sequence[Prediction]) -> bool:

@@ -5,9 +5,9 @@ from typing import Any
 
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.tasks.metrics import mean_and_spread
+from bertsmith.tasks.prediction import Evaluation
 from bertsmith.tasks.predictor import Predictor
 from bertsmith.tasks.survey import Survey
-from bertsmith.tasks.task import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Running a fine-tuned model over texts: packed, in float32, in an order that does not matter."""
+"""Running a fine-tuned model over windows of texts: packed, in float32, in an order that does not matter."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import torch
@@ -9,25 +10,27 @@ import torch
 from bertsmith.embed import batch_encodings, groups_by_length
 from bertsmith.nn import Model
 from bertsmith.tasks.task import Task
-from bertsmith.text import Encoding, Tokenizer
+from bertsmith.tasks.windows import Window
+from bertsmith.text import Tokenizer
 
 
 @torch.inference_mode()
-def score(task: Task, model: Model, tokenizer: Tokenizer, encodings: Sequence[Encoding]) -> np.ndarray:
-    """The head's scores for each encoded text, float32 (texts, scores a text), in the order given.
+def score(
+    task: Task, model: Model, tokenizer: Tokenizer, windows: Sequence[Sequence[Window]]
+) -> list[list[np.ndarray]]:
+    """The head's scores for each window of each example, float32, in the order given; see `Task.scores` for their shape.
 
-    Texts of like length share a batch. A text's scores do not depend on its neighbours, beyond the rounding of float32.
+    Windows of like length share a batch. Scores do not depend on neighbours, beyond the rounding of float32.
     """
     device = next(model.parameters()).device
-    parts: list[torch.Tensor] = []
-    order: list[int] = []
+    encodings = [window.encoding for window in chain.from_iterable(windows)]
+    found: dict[int, np.ndarray] = {}
     with for_prediction(model):
         for group in groups_by_length([len(encoding) for encoding in encodings]):
             inputs = batch_encodings([encodings[i] for i in group], tokenizer).to(device)
-            parts.append(task.scores(model, inputs).cpu())
-            order.extend(group)
-    scores = torch.cat(parts).numpy()
-    return scores[np.argsort(order)]
+            found.update(zip(group, (scores.cpu().numpy() for scores in task.scores(model, inputs)), strict=True))
+    bounds = accumulate(map(len, windows), initial=0)
+    return [[found[number] for number in range(*bound)] for bound in pairwise(bounds)]
 
 
 @contextmanager

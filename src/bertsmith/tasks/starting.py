@@ -17,21 +17,21 @@ def random_twin(checkpoint: Checkpoint, seed: int) -> Checkpoint:
 
 
 def with_new_head(checkpoint: Checkpoint, task: Task, seed: int) -> Model:
-    """The checkpoint's encoder, and its pooler if it has one, under a new head for `task`; other heads are left behind.
+    """The checkpoint's encoder, and its pooler if the head wants one, under a new head for `task`; the rest stays behind.
 
     What is new is initialized as a pure function of `seed`.
     """
     objective = task.objective()
     config = Model.Config(
         encoder=checkpoint.model.config.encoder,
-        pooler=objective.needs_pooler or checkpoint.model.config.pooler,
+        pooler=objective.needs_pooler,
         heads={objective.kind: objective.head()},
     )
     model = config.initialized(seed)
     kept = {
         name: tensor
         for name, tensor in checkpoint.model.state_dict().items()
-        if name.startswith(("encoder.", "pooler."))
+        if name.startswith("encoder.") or (objective.needs_pooler and name.startswith("pooler."))
     }
     model.load_state_dict({**model.state_dict(), **kept})
     return model

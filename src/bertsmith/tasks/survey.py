@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from bertsmith.tasks.reading import Labelled, LabelledText
-from bertsmith.text import Encoding
+from bertsmith.tasks.task import Label, Task
+from bertsmith.tasks.windows import Window, full_length
+from bertsmith.tasks.words import Words
 
 _LISTED_LABELS = 12
 
@@ -17,9 +19,10 @@ _LISTED_LABELS = 12
 class FileSurvey:
     """One file of examples.
 
-    `columns` says how they were understood. `labels` counts each label, most frequent first (None for regression);
-    `numbers` are the lowest, mean and highest number (None for classification). `empty` examples have no text. `tokens`
-    are lengths with special tokens, before truncation: median, p90, p99, longest. `too_long` texts are over the limit.
+    `columns` says how they were understood. `labels` counts each label, of tagging each tag, most frequent first (None for
+    regression); `numbers` are the lowest, mean and highest number (None elsewhere). `empty` examples have no text. `tokens`
+    are lengths with special tokens: median, p90, p99, longest. `too_long` texts are over the limit, and `windows` is how many
+    windows they are read in; of `truncated` ones, pairs of two long texts, a part is not read.
     """
 
     path: str
@@ -30,11 +33,13 @@ class FileSurvey:
     empty: int
     tokens: dict[str, int]
     too_long: int
+    windows: int
+    truncated: int
 
     @property
     def majority(self) -> float | None:
         """The share of the most frequent label."""
-        return max(self.labels.values()) / self.count if self.labels else None
+        return max(self.labels.values()) / sum(self.labels.values()) if self.labels else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,8 @@ class Survey:
         lengths = ", ".join(f"{which} {count:,}" for which, count in file.tokens.items())
         lines = [f"{name}: {file.count:,} examples in {file.path}; {file.columns}", f"  tokens: {lengths}"]
         if file.labels is not None:
-            shares = [f"{label} {count:,} ({count / file.count:.0%})" for label, count in file.labels.items()]
+            total = sum(file.labels.values())
+            shares = [f"{label} {count:,} ({count / total:.0%})" for label, count in file.labels.items()]
             more = f" and {len(shares) - _LISTED_LABELS} more" if len(shares) > _LISTED_LABELS else ""
             lines.append(f"  labels: {', '.join(shares[:_LISTED_LABELS])}{more}")
         if file.numbers is not None:
@@ -76,31 +82,42 @@ class Survey:
         if file.empty:
             lines.append(f"  Warning: {file.empty:,} examples have no text.")
         if file.too_long:
-            lines.append(f"  Warning: {file.too_long:,} texts are over {self.max_length} tokens and will be cut there.")
+            lines.append(
+                f"  Warning: {file.too_long:,} texts are over {self.max_length} tokens and are read in windows, "
+                f"{file.windows:,} in all."
+            )
+        if file.truncated:
+            lines.append(f"  Warning: of {file.truncated:,} pairs both texts are long, and the end of one is not read.")
         return lines
 
 
 def survey(
-    train: Labelled, dev: Labelled, train_encodings: Sequence[Encoding], dev_encodings: Sequence[Encoding], limit: int
+    task: Task,
+    train: Labelled,
+    dev: Labelled,
+    train_windows: Sequence[Sequence[Window]],
+    dev_windows: Sequence[Sequence[Window]],
+    limit: int,
 ) -> Survey:
-    """Look at both files; their encodings were made with `limit` as the longest."""
-    known: dict[tuple[str, ...], set[str | float]] = {}
+    """Look at both files, whose windows have at most `limit` tokens."""
+    known: dict[tuple[str, ...], set[Label]] = {}
     for example in train.examples:
         known.setdefault(_folded(example), set()).add(example.label)
     found = [(known[key], e.label) for e in dev.examples if (key := _folded(e)) in known]
     return Survey(
-        train=_look(train, train_encodings),
-        dev=_look(dev, dev_encodings),
+        train=_look(task, train, train_windows),
+        dev=_look(task, dev, dev_windows),
         duplicates=len(found),
         contradictions=sum(label not in labels for labels, label in found),
         max_length=limit,
     )
 
 
-def _look(labelled: Labelled, encodings: Sequence[Encoding]) -> FileSurvey:
-    lengths = np.array([len(e) + e.truncated for e in encodings])
-    names = [label for label in labelled.labels if isinstance(label, str)]
-    numbers = [label for label in labelled.labels if not isinstance(label, str)]
+def _look(task: Task, labelled: Labelled, windows: Sequence[Sequence[Window]]) -> FileSurvey:
+    lengths = np.array([full_length(one) for one in windows])
+    names = [name for label in labelled.labels for name in task.names(label)]
+    numbers = [label for label in labelled.labels if isinstance(label, float)]
+    long = [one for one in windows if len(one) > one[-1].part + 1]
     return FileSurvey(
         path=str(labelled.path),
         columns=str(labelled.layout),
@@ -114,10 +131,13 @@ def _look(labelled: Labelled, encodings: Sequence[Encoding]) -> FileSurvey:
             "p99": int(np.percentile(lengths, 99)),
             "longest": int(lengths.max()),
         },
-        too_long=sum(e.truncated > 0 for e in encodings),
+        too_long=len(long),
+        windows=sum(map(len, long)),
+        truncated=sum(any(window.encoding.truncated for window in one) for one in windows),
     )
 
 
 def _folded(example: LabelledText) -> tuple[str, ...]:
-    texts = (example.texts,) if isinstance(example.texts, str) else example.texts
+    texts = example.texts.text if isinstance(example.texts, Words) else example.texts
+    texts = (texts,) if isinstance(texts, str) else texts
     return tuple(" ".join(text.casefold().split()) for text in texts)

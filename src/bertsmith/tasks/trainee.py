@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from bertsmith.data import Drawn, KeyedPermutation, Position, pack
+from bertsmith.data import Drawn, Example, KeyedPermutation, Position, generator, pack
 from bertsmith.nn import Model
 from bertsmith.tasks.material import Material
+from bertsmith.tasks.prediction import Evaluation
 from bertsmith.tasks.result import SeedRun
 from bertsmith.tasks.scoring import score
 from bertsmith.tasks.starting import with_new_head
-from bertsmith.tasks.task import Evaluation
+from bertsmith.tasks.task import Task
 from bertsmith.train import Loop, Step
 
 ROW = 128  # tokens a packed row, unless a text is longer
@@ -25,9 +26,10 @@ class Trainee:
         self.material = material
         self.seed = seed
         self.model = with_new_head(material.start, material.task, seed)
-        self._metric = material.task.metric_names[0]
+        self._metric = material.task.metric
         self._evaluations: list[Evaluation] = []
         self._best: SeedRun | None = None
+        self._best_task = material.task
         self._best_weights: dict[str, torch.Tensor] = {}
 
     def train(self, loop: Loop, batch_size: int) -> Iterator[tuple[int, Step, Evaluation | None]]:
@@ -43,29 +45,39 @@ class Trainee:
         assert self._best is not None, "an epoch has been trained"
         return self._best
 
-    def best_model(self) -> Model:
-        """The model as it was after the best epoch, on the CPU."""
+    def best_model(self) -> tuple[Model, Task]:
+        """The model as it was after the best epoch, on the CPU, and the task with what was chosen for it on dev."""
         self.model.to("cpu").encoder.stream_dtype = torch.float32
         self.model.load_state_dict(self._best_weights)
-        return self.model
+        return self.model, self._best_task
 
     def _batches(self, batch_size: int) -> Iterator[Drawn]:
         """Batches with the position after each; every epoch has an order of its own, a function of seed and epoch."""
-        examples = self.material.examples
+        lessons = self.material.lessons
         pad_id = self.material.start.tokenizer.vocabulary.pad_id
         position = Position()
         while True:
-            order = KeyedPermutation(len(examples), self.seed, position.epoch)
-            end = min(position.index + batch_size, len(examples))
-            drawn = [examples[i] for i in order(np.arange(position.index, end)).tolist()]
-            position = Position(position.epoch, end) if end < len(examples) else Position(position.epoch + 1, 0)
+            order = KeyedPermutation(len(lessons), self.seed, position.epoch)
+            end = min(position.index + batch_size, len(lessons))
+            numbers = order(np.arange(position.index, end)).tolist()
+            drawn = [example for number in numbers for example in self._draw(number, position.epoch)]
+            position = Position(position.epoch, end) if end < len(lessons) else Position(position.epoch + 1, 0)
             yield Drawn((pack(drawn, length=max(ROW, *map(len, drawn)), pad_id=pad_id),), position)
 
+    def _draw(self, number: int, epoch: int) -> tuple[Example, ...]:
+        """One of a lesson's alternatives, by seed and epoch."""
+        lesson = self.material.lessons[number]
+        if len(lesson) == 1:
+            return lesson[0]
+        return lesson[int(generator(self.seed, "window", epoch, number).integers(len(lesson)))]
+
     def _evaluate(self) -> Evaluation:
-        task, labels = self.material.task, self.material.dev.labels
-        scores = score(task, self.model, self.material.start.tokenizer, self.material.dev_encodings)
-        cut = np.array([encoding.truncated for encoding in self.material.dev_encodings], np.int64)
-        predictions = task.predictions(scores, cut)
+        task, dev, windows = self.material.task, self.material.dev, self.material.dev_windows
+        labels = dev.labels
+        scores = score(task, self.model, self.material.start.tokenizer, windows)
+        predictions = list(map(task.predict, dev.texts, windows, scores))
+        if (tuned := task.tuned(labels, predictions)) != task:
+            task, predictions = tuned, list(map(tuned.predict, dev.texts, windows, scores))
         dev = task.evaluate(labels, predictions)
         self._evaluations.append(dev)
         # On a tie the later epoch: its learning rate was lower, so its weights have come to rest.
@@ -73,5 +85,6 @@ class Trainee:
             collapsed = task.is_collapsed(labels, predictions)
             self._best = SeedRun(seed=self.seed, epoch=len(self._evaluations), dev=dev, collapsed=collapsed)
             state = self.model.state_dict()
+            self._best_task = task
             self._best_weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
         return dev
