@@ -6,7 +6,8 @@
 Each run is a process of its own, one at a time, in rounds: every variant once, then every variant again with the next seed,
 in another order. First each variant is run short, `--trials` times in the same rounds, with all its stages, schedules and
 ramps, to see what one of its steps takes here; then its number of steps is set so that its schedules end with its time. The
-time is that of the training steps, waiting for data included; looking at held-out text is not counted.
+time is that of the training steps, waiting for data included. With `--threads 1` it is processor time, which a busy machine
+changes little, and several such commands can share one; otherwise it is the clock's, and the machine must be quiet.
 
 Figures are held-out masked-LM losses (nats, float32) under one fixed draw of masks, single tokens at 15 %, the same for all
 variants: on running text as `Segments` cuts it, which decides, and on the sentence pairs of 2018. "difference" is from the
@@ -21,7 +22,8 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -36,7 +38,7 @@ from bertsmith.config import override, to_dict
 from bertsmith.data import Instances, Loader, Masking, Segments, SentencePairs, Shards, learn_tokenizer, prepare
 from bertsmith.objectives import MaskedLM
 from bertsmith.recipes import find
-from bertsmith.train import Pretraining, Recipe, evaluate
+from bertsmith.train import Pretraining, Recipe, Step, evaluate
 from bertsmith.train.session import HELDOUT_BATCH, HELDOUT_RATE, HELDOUT_SEED
 
 TEXT = Path(__file__).parents[1] / "src" / "bertsmith" / "demo" / "data" / "reviews.txt.xz"
@@ -193,29 +195,30 @@ class Result:
 
 def pace(recipe: Recipe, data: Path, steps: int, threads: int) -> float:
     """Seconds that a step of the recipe takes on average, from a run of about `steps` with all its stages."""
-    torch.set_num_threads(threads)
     short = recipe.lasting(steps / recipe.steps)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = [report.update.seconds for report in _pretraining(short, data, Path(folder) / "run").run()]
+        seconds = [taken for _, taken in trained(short, data, Path(folder) / "run", threads)]
     return (sum(seconds[1:]) + seconds[1]) / len(seconds)  # the first step finds its memory
 
 
 def run(recipe: Recipe, data: Path, out: Path, threads: int) -> Result:
     """Train the recipe to its end and look at held-out text."""
-    torch.set_num_threads(threads)
-    updates = [report.update for report in _pretraining(recipe, data, out).run()]
+    updates, seconds = zip(*trained(recipe, data, out, threads), strict=True)
     losses = {type(i): _heldout_loss(out, data, i) for i in (Segments(), SentencePairs())}
     return Result(
         steps=len(updates),
         tokens=sum(update.tokens for update in updates),
-        seconds=sum(update.seconds for update in updates),
+        seconds=sum(seconds),
         segments=losses[Segments],
         pairs=losses[SentencePairs],
     )
 
 
-def _pretraining(recipe: Recipe, data: Path, out: Path) -> Pretraining:
-    return Pretraining(
+def trained(recipe: Recipe, data: Path, out: Path, threads: int) -> Iterator[tuple[Step, float]]:
+    """Each step of a run, with the seconds it took: of the processor where there is one thread, else of the clock."""
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    run = Pretraining(
         recipe=recipe,
         data=data,
         out=out,
@@ -224,6 +227,14 @@ def _pretraining(recipe: Recipe, data: Path, out: Path) -> Pretraining:
         save_minutes=NEVER,
         heldout_sequences=1,
     )
+    before = None
+    for report in run.run():
+        after = clock()
+        yield (
+            report.update,
+            report.update.seconds if before is None else after - before,
+        )  # not what comes before the first
+        before = after
 
 
 def _heldout_loss(out: Path, data: Path, instances: Instances) -> float:
