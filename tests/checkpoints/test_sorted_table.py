@@ -1,3 +1,4 @@
+import os
 import random
 import struct
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_what_is_no_varint(data: bytes) -> None:
         (b"", "it does not end as one"),
         (bytes(100), "it does not end as one"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a git-lfs pointer"),
-        (bytes((4 << 20) + 1), "too large for an index"),
+        (bytes((4 << 20) + 1), "such a file has 4,194,304 at most"),
         (table(block(b"\0\1\1a1"), meta=b"\0\1\0x"), "it has meta data"),
         (table(block(b"\0\1\1a1", compression=1)), "it is compressed"),
         (table(block(b"\0\1\1a1\0\1\1a2")), "the key b'a' stands at a wrong place or twice"),
@@ -124,6 +125,9 @@ def test_too_many_entries_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a\.index: it cannot be read \(No such file"):
+        read_table(tmp_path / "a.index")
+    os.mkfifo(tmp_path / "a.index")
+    with pytest.raises(CheckpointError, match="it is no regular file"):
         read_table(tmp_path / "a.index")
 
 

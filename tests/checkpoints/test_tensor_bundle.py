@@ -170,7 +170,7 @@ def test_every_truncation_and_thousands_of_flipped_bits_are_refused(copied: Call
     for file in (prefix.with_name("bert_model.ckpt.index"), prefix.with_name("bert_model.ckpt.data-00000-of-00001")):
         content = file.read_bytes()
         damaged = [content[:length] for length in range(len(content))]
-        for bit in chance.sample(range(8 * len(content)), 3000):
+        for bit in chance.sample(range(8 * len(content)), 1500):
             changed = bytearray(content)
             changed[bit // 8] ^= 1 << bit % 8
             damaged.append(bytes(changed))
@@ -188,7 +188,7 @@ def test_an_index_that_was_changed_by_hand_is_refused_or_read(copied: Callable[[
     entries = read_table(file)
     chance = random.Random(7)
     refused = 0
-    for _ in range(2000):
+    for _ in range(1000):
         key = chance.choice(list(entries))
         value = bytearray(entries[key])
         for _ in range(chance.randint(1, 3)):
@@ -198,4 +198,4 @@ def test_an_index_that_was_changed_by_hand_is_refused_or_read(copied: Callable[[
             read(prefix)
         except CheckpointError:
             refused += 1
-    assert refused > 1500
+    assert refused > 750

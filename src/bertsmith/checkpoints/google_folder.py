@@ -32,7 +32,7 @@ from bertsmith.checkpoints.tensor_bundle import TensorBundle, index_file, write_
 from bertsmith.checkpoints.transforms import to_stored
 from bertsmith.checkpoints.weights import Stored
 from bertsmith.errors import CheckpointError, ConfigError
-from bertsmith.folders import INTEGRITY
+from bertsmith.folders import INTEGRITY, read_small
 from bertsmith.text import Tokenizer, Vocabulary
 
 CONFIG = "bert_config.json"
@@ -40,6 +40,7 @@ PREFIX = "bert_model.ckpt"
 
 # The file in which TensorFlow's Saver says which checkpoint of a folder is the newest.
 _STATE = "checkpoint"
+_MOST_STATE_BYTES = 1 << 20
 _FILE_ENDINGS = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 # The original code has no other, and no key for it (modeling.py, `layer_norm`).
@@ -200,11 +201,10 @@ def _find_prefix(path: Path) -> Path:
 def _newest(file: Path) -> str | None:
     """The name of the checkpoint that Saver's file names, without the folder that it was in; None where it names none."""
     try:
-        with file.open("rb") as stream:
-            start = stream.read(4096).decode("utf-8", "replace")
-    except OSError:
+        text = read_small(file, _MOST_STATE_BYTES).decode("utf-8", "replace")
+    except (OSError, ValueError):
         return None
-    named = re.search(r'^\s*model_checkpoint_path:\s*"([^"\n]+)"', start, re.MULTILINE)
+    named = re.search(r'^\s*model_checkpoint_path:\s*"([^"\n]+)"', text, re.MULTILINE)
     return None if named is None else re.split(r"[/\\]", named[1])[-1]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import google_crc32c
 
-from bertsmith.checkpoints.json_objects import is_lfs_pointer
 from bertsmith.errors import CheckpointError
+from bertsmith.folders import is_lfs_pointer, read_small
 
 # The index of BERT-large with two slots a weight has 0.1 MB and 1,200 entries.
 _MOST_BYTES = 4 << 20
@@ -37,10 +37,7 @@ def read_table(file: Path) -> dict[bytes, bytes]:
         CheckpointError: the file is missing, is no such table, or is not exactly what was written.
     """
     try:
-        size = file.stat().st_size
-        if size > _MOST_BYTES:
-            raise ValueError(f"{size:,} bytes, too large for an index")
-        content = file.read_bytes()
+        content = read_small(file, _MOST_BYTES)
         if is_lfs_pointer(content):
             raise CheckpointError(
                 f"{file}: it is a git-lfs pointer. Fetch the real file with `git lfs pull`, and those beside it."

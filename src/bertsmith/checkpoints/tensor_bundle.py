@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertsmith.checkpoints.json_objects import is_lfs_pointer
 from bertsmith.checkpoints.sorted_table import masked, read_table, read_varint, write_table, write_varint
 from bertsmith.checkpoints.transforms import Shape
 from bertsmith.checkpoints.weights import Stored
 from bertsmith.errors import CheckpointError
+from bertsmith.folders import is_lfs_pointer
 
 # By the numbers of TensorFlow's `DataType`; the names are those of `Stored`.
 _TYPES: dict[int, tuple[str, torch.dtype]] = {
