@@ -14,8 +14,9 @@ register under a short `kind`, which is what files store (never an import path):
 Every error names the dotted path, what is allowed there and the nearest name.
 """
 
-import dataclasses
 import copy
+import dataclasses
+import functools
 import json
 import sys
 import types
@@ -192,9 +193,13 @@ def _build_part(wanted: type[Part], data: Any, path: str) -> Any:
     return _build_dataclass(part, {key: value for key, value in data.items() if key != "kind"}, path)
 
 
+# Annotations are evaluated once, and never because of what a file holds.
+_type_hints = functools.cache(typing.get_type_hints)
+
+
 def _build_dataclass(wanted: Any, data: Any, path: str) -> Any:
     _expect(isinstance(data, Mapping), path, "an object", data)
-    hints = typing.get_type_hints(wanted)
+    hints = _type_hints(wanted)
     fields = {field.name: field for field in dataclasses.fields(wanted)}
     for key in data:
         if key not in fields:

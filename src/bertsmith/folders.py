@@ -117,7 +117,7 @@ def read_small(file: Path, most_bytes: int) -> bytes:
     if (size := file.stat().st_size) > most_bytes:
         raise ValueError(f"it has {size:,} bytes, and such a file has {most_bytes:,} at most")
     with file.open("rb") as stream:
-        return stream.read(most_bytes)
+        return stream.read(size)
 
 
 def recover(path: str | os.PathLike[str]) -> None:

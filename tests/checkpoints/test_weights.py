@@ -62,7 +62,7 @@ def test_header_of_a_real_file(tmp_path: Path) -> None:
         ({"a": [1]}, "needs dtype, shape and data_offsets"),
         ({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}, "it holds 24 bytes of tensors, expected 16"),
         ({"a": {"dtype": "F32", "shape": [3, 3], "data_offsets": [0, 36]}}, "it holds 24 bytes of tensors, expected 36"),
-        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "it is nested too deeply"),
+        (b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "it is nested too deeply"),
         (b'{"a":' + b"9" * 10_000 + b"}", "its header is wrong"),
         (b"{broken}", "its header is wrong"),
         (b'{"\xff\xfe":1}', "its header is wrong"),

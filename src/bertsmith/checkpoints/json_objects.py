@@ -34,13 +34,13 @@ def read_objects(file: Path) -> list[dict[str, Any]]:
     return value
 
 
-def parse(text: bytes) -> Any:
+def parse(text: bytes, most_values: int = _MOST_VALUES) -> Any:
     """The JSON value in `text`; ValueError where there is none, or what no honest file has.
 
-    That is: very many values, deep nesting, a key that stands twice, NaN or infinity.
+    That is: more than `most_values` values, deep nesting, a key that stands twice, NaN or infinity.
     """
-    if sum(map(text.count, (b"[", b"{", b","))) > _MOST_VALUES:
-        raise ValueError(f"it has more than {_MOST_VALUES:,} values")
+    if sum(map(text.count, (b"[", b"{", b","))) > most_values:
+        raise ValueError(f"it has more than {most_values:,} values")
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
