@@ -24,6 +24,12 @@ def tokenizer_remarks(folder: Path, tokenizer: Tokenizer) -> Iterator[str]:
     words = [token for token in tokenizer.vocabulary.tokens if not token.startswith("[")]
     capitals = sum(token != token.lower() for token in words)
     if tokenizer.rules.lower_case and capitals > _FEW_CAPITALS * len(words):
-        yield f"text is lower-cased, but {capitals:,} tokens have capitals: no text reaches them. Is the model cased?"
+        yield (
+            f"text is lower-cased, but {capitals:,} tokens have capitals: no text reaches them. If the model is cased, write "
+            '{"do_lower_case": false} into tokenizer_config.json'
+        )
     if not tokenizer.rules.lower_case and words and not capitals and any(map(str.isalpha, "".join(words))):
-        yield "text is not lower-cased, but no token has a capital: words with one become [UNK]. Is the model uncased?"
+        yield (
+            "text is not lower-cased, but no token has a capital: words with one become [UNK]. If the model is uncased, write "
+            '{"do_lower_case": true} into tokenizer_config.json'
+        )
