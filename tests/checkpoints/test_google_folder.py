@@ -361,6 +361,8 @@ def test_numbers_that_are_none_are_never_saved_or_loaded(
     assert not (tmp_path / "none").exists()
     with pytest.raises(CheckpointError, match="bert/pooler/dense/bias holds NaN or infinity"):
         load_model(rewritten({"bert/pooler/dense/bias": torch.full((4,), torch.nan)}))
+    with pytest.raises(CheckpointError, match="bert/pooler/dense/bias holds NaN or infinity"):
+        load_model(rewritten({"bert/pooler/dense/bias": torch.full((4,), 1e300, dtype=torch.float64)}))
 
 
 def test_labels_must_fit_the_head(tmp_path: Path, original: Callable[..., Checkpoint]) -> None:

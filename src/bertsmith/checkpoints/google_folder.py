@@ -112,7 +112,7 @@ def look(path: Path) -> Source:
         normalize=False,
         task=task,
         remarks=tuple(remarks),
-        read=bundle.read,
+        read=lambda name: bundle.read(name).float(),  # so that what float32 cannot hold is found to be infinite
         parts=bundle.data_files,
     )
 
@@ -263,7 +263,7 @@ def _remarks(folder: Path, bert: BertConfig, tokens: int, state: list[str]) -> I
     if bert.vocab_size > tokens:
         yield f"{bert.vocab_size - tokens:,} vectors of padding behind the {tokens:,} tokens are left out: no text has them"
     if bert.hidden_act == "gelu":
-        yield "gelu is computed exactly, as by everybody; the original code approximates it by tanh since February 2019"
+        yield "gelu is computed exactly, as in transformers; the original code approximates it by tanh since February 2019"
     if not (folder / INTEGRITY).exists():
         yield "no integrity.json: TensorFlow's checksums show damage to the weights, but no change that was made on purpose"
     yield "no pooling is named: the mean of all tokens is assumed"
