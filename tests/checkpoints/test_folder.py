@@ -433,6 +433,12 @@ def test_non_finite_numbers_are_refused(foreign: Path) -> None:
         load_model(foreign)
 
 
+def test_what_float32_cannot_hold_is_refused(foreign: Path) -> None:
+    rewrite(foreign, lambda tensors: tensors | {"bert.pooler.dense.weight": torch.ones(12, 12).double() * 1e99})
+    with pytest.raises(CheckpointError, match=r"bert\.pooler\.dense\.weight holds NaN or infinity"):
+        load_model(foreign)
+
+
 def test_large_but_finite_numbers_are_not(foreign: Path) -> None:
     rewrite(foreign, lambda tensors: tensors | {"bert.pooler.dense.weight": torch.full((12, 12), 3e38)})
     load_model(foreign)

@@ -12,6 +12,7 @@ from bertsmith.checkpoints.folder import look
 from bertsmith.checkpoints.forms import form_of, obstacles
 from bertsmith.checkpoints.huggingface_config import TASK_HEADS
 from bertsmith.checkpoints.source import Source
+from bertsmith.checkpoints.tokenizer_checks import tokenizer_remarks
 from bertsmith.errors import CheckpointError, UsageError, nearest
 from bertsmith.folders import publish, sha256_of
 
@@ -97,7 +98,7 @@ def convert(
         to=to,
         files=files,
         left_out=(*left_out, *_tensors_left_out(found)),
-        remarks=found.remarks,
+        remarks=(*found.remarks, *_on_the_tokenizer(found)),
         checked=tuple(checked),
         max_difference=difference,
     )
@@ -163,6 +164,12 @@ _LEFT_OUT: Mapping[str, Callable[[Checkpoint], Iterator[str]]] = {
     "st": _not_in_everybodys,
     "tf": _not_in_google,
 }
+
+
+def _on_the_tokenizer(found: Source) -> Iterator[str]:
+    """What looks odd about the tokenizer of a folder that nobody hashed."""
+    if found.format != "bertsmith":
+        yield from tokenizer_remarks(found.weights.parent, found.tokenizer)
 
 
 def _tensors_left_out(found: Source) -> Iterator[str]:

@@ -14,7 +14,6 @@ from bertsmith.checkpoints.huggingface_config import MASKED_LM
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.source import Source, most_positions
 from bertsmith.checkpoints.tokenizer_checks import tokenizer_remarks
-from bertsmith.checkpoints.tokenizer_checks import tokenizer_remarks
 from bertsmith.config import to_dict
 from bertsmith.errors import CheckpointError
 from bertsmith.folders import INTEGRITY, verify
@@ -33,7 +32,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError, VocabularyError: as `load_model`; but hashes are not checked and numbers not looked at.
     """
-    source = look(path, thorough=False)
+    source = look(path, thorough=False, pickled=True)
     model = source.skeleton()
     config = source.config
     form = form_of(config)
@@ -133,7 +132,5 @@ def _missing(source: Source) -> Iterator[str]:
     if form_of(source.config) is None:
         yield f"no form for transformers and sentence-transformers: {obstacles(source.config)}"
     yield from source.remarks
-    if source.format != "bertsmith":
-        yield from tokenizer_remarks(source.weights.parent, source.tokenizer)
     if source.format != "bertsmith":
         yield from tokenizer_remarks(source.weights.parent, source.tokenizer)

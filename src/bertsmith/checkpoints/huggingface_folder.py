@@ -17,7 +17,7 @@ from bertsmith.checkpoints.huggingface_config import (
     ProblemType,
     read_config,
 )
-from bertsmith.checkpoints.huggingface_weights import Weights, open_weights
+from bertsmith.checkpoints.huggingface_weights import PICKLE, Weights, open_weights
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.sentence_transformers import read_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
@@ -65,8 +65,8 @@ def look(path: Path, *, pickled: bool = False) -> Source:
     names = _without_tied(weights, names, kind.TIED)
     tokenizer = _read_tokenizer(folder, bert)
     pooler, present = kind.parts_present(names)
-    heads = bert.heads() | present
     try:
+        heads = bert.heads() | present
         # The class that the configuration names, and whatever else the weights hold.
         config = bert.model_config(
             pooler=pooler or not heads.isdisjoint(POOLED_HEADS), heads=heads, tokens=len(tokenizer.vocabulary)
@@ -87,7 +87,7 @@ def look(path: Path, *, pickled: bool = False) -> Source:
         pooling=nn.MeanPooling(),
         normalize=False,
         task=task_of(bert) if isinstance(bert, BertConfig) else None,
-        remarks=tuple(_remarks(folder, bert, tokenizer)),
+        remarks=tuple(_remarks(bert, tokenizer, weights)),
         read=None if weights.is_one_safetensors_file else weights.read,
         parts=weights.parts,
     )
@@ -148,8 +148,10 @@ def _read_tokenizer(folder: Path, bert: BertConfig | modernbert.ModernBertConfig
     return tokenizer
 
 
-def _remarks(folder: Path, bert: BertConfig | modernbert.ModernBertConfig, tokenizer: Tokenizer) -> Iterator[str]:
+def _remarks(bert: BertConfig | modernbert.ModernBertConfig, tokenizer: Tokenizer, weights: Weights) -> Iterator[str]:
     yield "no integrity.json: a damaged number in the weights cannot be noticed"
+    if weights.file.name.startswith(PICKLE):
+        yield f"the weights are a pickle, {PICKLE}: only `bertsmith convert` reads them"
     tokens = len(tokenizer.vocabulary)
     if bert.vocab_size > tokens:
         yield (
@@ -157,20 +159,6 @@ def _remarks(folder: Path, bert: BertConfig | modernbert.ModernBertConfig, token
         )
     if bert.is_decoder:
         yield "a decoder: each token sees only itself and those before it"
-    if (capitals := _unexpected_capitals(folder, tokenizer)) > 0:
-        yield (
-            f"nothing says whether text is lower-cased, so it is, as in transformers; but {capitals:,} tokens have capitals. "
-            'If the model is cased, write {"do_lower_case": false} into tokenizer_config.json'
-        )
-
-
-def _unexpected_capitals(folder: Path, tokenizer: Tokenizer) -> int:
-    """Tokens with capitals in the vocabulary of a folder that names no casing; 0 where it does."""
-    config = folder / "tokenizer_config.json"
-    named = config.is_file() and read_object(config).get("do_lower_case") is not None
-    if named or (folder / "tokenizer.json").is_file():
-        return 0
-    return sum(token != token.lower() and not token.startswith("[") for token in tokenizer.vocabulary.tokens)
 
 
 def task_of(bert: BertConfig) -> dict[str, Any] | None:

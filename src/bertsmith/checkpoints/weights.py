@@ -96,7 +96,7 @@ def fill_finite(
     """Fill `model` with what `read` gives for a name in `file`. Arguments and errors otherwise as `read_weights`."""
 
     def checked(name: str) -> Tensor:
-        tensor = read(names[name])
+        tensor = read(names[name]).float()  # what float32 cannot hold is infinite from here on
         # The sum shows it at once; it may itself overflow, so it is not believed when it is not finite.
         if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
             _refuse(file, f"the tensor {names[name]} holds NaN or infinity")
