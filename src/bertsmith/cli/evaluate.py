@@ -1,6 +1,7 @@
 """bertsmith evaluate: how good a model is on a file."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from bertsmith.cli.terminal import Bars, facts, json_line, table, talk
 
 if TYPE_CHECKING:
     from bertsmith import LoadedModel
-    from bertsmith.tasks import Accuracy
+    from bertsmith.tasks import Accuracy, Evaluation, Labelled, Prediction, Predictor
 
 
 def evaluate(
@@ -25,13 +26,16 @@ def evaluate(
     variant: Annotated[
         str, Option(help="Of minimal pairs, what is hidden at a time: original (a token), within_word_l2r.")
     ] = "original",
+    report: Annotated[
+        Path | None, Option(help="Write a page for a fine-tuned model: scores, confusions, mistakes.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a model.
 
-    A fine-tuned model: its labels against those of a file (csv, tsv, JSON lines, Parquet). A pretrained model: the loss on
-    hidden tokens of plain text; or, for JSON lines with sentence_good and sentence_bad, as in BLiMP, a file or a folder of
-    them, how often it finds the good one likelier.
+    A fine-tuned model: its labels against those of a file (csv, tsv, JSON lines, JSON, Parquet, CoNLL). A pretrained model:
+    the loss on hidden tokens of plain text; or, for JSON lines with sentence_good and sentence_bad, as in BLiMP, a file or a
+    folder of them, how often it finds the good one likelier.
 
     Library call: bertsmith.load(MODEL).predictor.evaluate(LABELLED), or .evaluate_text(FILE), .evaluate_pairs(FILE)
     """
@@ -40,14 +44,16 @@ def evaluate(
 
     loaded = bertsmith.load(model)
     if loaded.checkpoint.task is not None:
-        score_labels(loaded, file, text, label, json=json)
+        score_labels(loaded, file, text, label, report, json=json)
     elif holds_minimal_pairs(file):
         score_pairs(loaded, file, limit, variant, json=json)
     else:
         score_text(loaded, file, json=json)
 
 
-def score_labels(loaded: "LoadedModel", file: Path, text: list[str] | None, label: str | None, *, json: bool) -> None:
+def score_labels(
+    loaded: "LoadedModel", file: Path, text: list[str] | None, label: str | None, report: Path | None, *, json: bool
+) -> None:
     """A fine-tuned model on labelled texts."""
     from bertsmith.tasks import Columns
 
@@ -55,16 +61,53 @@ def score_labels(loaded: "LoadedModel", file: Path, text: list[str] | None, labe
     labelled = predictor.read_labelled(file, columns=Columns(texts=tuple(text or ()), label=label))
     talk.print(f"{file}: {labelled.layout}", soft_wrap=True)
     with Bars() as bars:
-        found = predictor.evaluate(labelled, progress=bars)
+        found, predictions = predictor.judge(labelled, progress=bars)
+    if report is not None:
+        write_report(report, predictor, labelled, found, predictions)
     if json:
         json_line(found.as_dict())
         return
     scores: dict[str, object] = {name: f"{value:.4f}" for name, value in found.metrics.items()}
     if found.majority is not None:
         scores["majority class"] = f"{found.majority:.4f}"
-    facts({"examples": f"{found.count:,}", **scores, "cut to the model's length": f"{found.truncated:,}"})
-    if found.confusion is not None:
+    read = {"read in windows": f"{found.windowed:,}", "not read to the end": f"{found.truncated:,}"}
+    facts({"examples": f"{found.count:,}", **scores, **read})
+    if found.label_scores is not None and predictor.task.kind in ("tag", "multilabel"):
+        rows = [
+            (name, *(f"{x:.4f}" for x in (s.precision, s.recall, s.f1)), s.count)
+            for name, s in found.label_scores.items()
+        ]
+        table(["", "precision", "recall", "F1", "count"], rows)
+    elif found.confusion is not None:
         print_confusion(found.labels, found.confusion)
+
+
+def write_report(
+    path: Path, predictor: "Predictor", labelled: "Labelled", found: "Evaluation", predictions: Sequence["Prediction"]
+) -> None:
+    """The page of an evaluation."""
+    from bertsmith.inspection.evaluation_page import EvaluationStory, evaluation_page
+    from bertsmith.tasks import find_mistakes
+
+    numbers = [(f"{value:.3f}", name.replace("_", " "), "") for name, value in found.metrics.items()]
+    if found.majority is not None:
+        numbers.append(
+            (f"{found.majority:.3f}", "always the most frequent answer", "what a score is worth is what is above")
+        )
+    off = predictor.task.kind == "regress"
+    story = EvaluationStory(
+        title=f"Evaluation: {predictor.task.kind}",
+        lead=f"{found.count:,} examples of {labelled.path}; {found.windowed:,} were read in windows.",
+        numbers=numbers,
+        by_label={name: (s.precision, s.recall, s.f1, s.count) for name, s in (found.label_scores or {}).items()},
+        labels=found.labels,
+        confusion=found.confusion or (),
+        mistakes=[
+            (m.place, m.text, m.truth, m.said, f"off by {m.weight:.3g}" if off else f"{m.weight:.0%} sure")
+            for m in find_mistakes(predictor.task, labelled, predictions)
+        ],
+    )
+    path.write_text(evaluation_page(story), encoding="utf-8")
 
 
 def score_pairs(loaded: "LoadedModel", file: Path, limit: int | None, variant: str, *, json: bool) -> None:

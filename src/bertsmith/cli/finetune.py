@@ -10,9 +10,9 @@ from bertsmith.cli.terminal import Bars, facts, talk
 
 
 def finetune(
-    task: Annotated[str, Argument(help="classify, pair or regress.")],
+    task: Annotated[str, Argument(help="classify, pair, regress, multilabel, tag, span or choice.")],
     model: Model,
-    train: Annotated[Path, Option(help="Labelled file: csv, tsv, JSON lines, Parquet.")],
+    train: Annotated[Path, Option(help="Labelled file: csv, tsv, JSON lines, JSON, SQuAD, Parquet, CoNLL, CoNLL-U.")],
     dev: Annotated[Path, Option(help="Labelled file that picks the best epoch.")],
     out: Annotated[Path, Option("-o", "--out", help="Run folder; the model will be in OUT/model.")],
     text: TextColumns = None,
@@ -21,6 +21,9 @@ def finetune(
     batch_size: Annotated[int, Option(help="Examples a step.")] = 32,
     learning_rate: Annotated[float | None, Option(help="Its peak. Default: by the model's size.")] = None,
     max_length: Annotated[int | None, Option(help="Tokens an example, at most. Default: the model's limit.")] = None,
+    stride: Annotated[
+        int | None, Option(help="Tokens from one window of a long text to the next. Default: half one.")
+    ] = None,
     seed: Annotated[list[int] | None, Option("--seed", help="Can be repeated: one run for each. Default: 0.")] = None,
     device: Annotated[str, Option(help="cpu, or cuda where there is one.")] = "cpu",
 ) -> None:
@@ -41,6 +44,7 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
         max_length=max_length,
+        stride=stride,
         seeds=tuple(seed or (0,)),
         device=device,
     )

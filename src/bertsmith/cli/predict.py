@@ -1,29 +1,37 @@
 """bertsmith predict: a fine-tuned model's answers for a file of texts."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from bertsmith.cli.options import Model, TextColumns
-from bertsmith.cli.terminal import Bars, json_line
+from bertsmith.cli.terminal import Bars
+
+FORMATS = ("auto", "csv", "tsv", "jsonl", "json", "parquet", "conll", "conllu", "lines")
 
 
 def predict(
-    file: Annotated[Path, Argument(help="Texts: csv, tsv, JSON lines, Parquet, or one a line; - is stdin.")],
+    file: Annotated[
+        Path, Argument(help="Texts: csv, tsv, JSON lines, JSON, Parquet, CoNLL, or one a line; - is stdin.")
+    ],
     model: Model,
     text: TextColumns = None,
-    format: Annotated[str, Option("--format", help="auto, csv, tsv, jsonl, parquet or lines.")] = "auto",
+    format: Annotated[
+        str, Option("--format", help="auto, csv, tsv, jsonl, json, squad, parquet, conll, conllu or lines.")
+    ] = "auto",
+    to: Annotated[str, Option("--to", help="What to print: jsonl, csv, tsv; conll for tags.")] = "jsonl",
 ) -> None:
-    """Predict with a fine-tuned model: one JSON line a text, in order.
+    """Predict with a fine-tuned model: one JSON line a text, in order, or as --to says.
 
-    Library call: bertsmith.load(MODEL).predict(TEXTS); .predictor streams files
+    Library call: bertsmith.load(MODEL).predict(TEXTS); .predictor and bertsmith.tasks.written stream files
     """
     import bertsmith
-    from bertsmith.tasks import Columns
+    from bertsmith.tasks import Columns, written
 
     predictor = bertsmith.load(model).predictor
     texts = predictor.read_texts(file, columns=Columns(texts=tuple(text or ())), format=format)  # pyright: ignore[reportArgumentType]
     with Bars() as bars:
-        for prediction in predictor.stream(texts, progress=bars):
-            json_line(prediction.as_dict())
+        for line in written(predictor.stream(texts, progress=bars), predictor.task, to):
+            sys.stdout.write(line)

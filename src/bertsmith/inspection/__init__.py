@@ -9,6 +9,7 @@
     page.py              one HTML file from sections, tables and figures
     attention_page.py    attention weights as an interactive picture
     run_page.py          the report of a run, finished or not
+    evaluation_page.py   how good a fine-tuned model is on one file
     wording.py           numbers as a person says them
 
 Nothing here changes a weight.

@@ -12,6 +12,7 @@ records.py          rows of csv, tsv, JSON, Parquet; conll.py: of files with a w
 columns.py          which column holds what
 reading.py          examples and texts from files
 windows.py          texts longer than the model
+writing.py          predictions as files; mistakes.py: those that are wrong
 survey.py           what is in the files, told before training
 starting.py         a pretrained model under a new head; its random twin
 finetuning.py       training, several seeds, the best epoch
@@ -38,6 +39,7 @@ from bertsmith.tasks.minimal_pairs import (
     read_minimal_pairs,
     score_minimal_pairs,
 )
+from bertsmith.tasks.mistakes import Mistake, find_mistakes
 from bertsmith.tasks.multilabel import Multilabel
 from bertsmith.tasks.prediction import Entity, Evaluation, LabelScores, Prediction, TaggedWord
 from bertsmith.tasks.predictor import Predictor
@@ -52,6 +54,7 @@ from bertsmith.tasks.tagging import Tag
 from bertsmith.tasks.task import Answer, Label, Task, Texts, find_task
 from bertsmith.tasks.windows import Cutter, Window
 from bertsmith.tasks.words import Words
+from bertsmith.tasks.writing import written
 
 __all__ = [
     "Accuracy",
@@ -71,6 +74,7 @@ __all__ = [
     "Labelled",
     "LabelledText",
     "Layout",
+    "Mistake",
     "Multilabel",
     "Pair",
     "PairScores",
@@ -92,6 +96,7 @@ __all__ = [
     "Words",
     "default_learning_rate",
     "fill",
+    "find_mistakes",
     "find_task",
     "holds_minimal_pairs",
     "masked_lm_loss",
@@ -101,4 +106,5 @@ __all__ = [
     "read_minimal_pairs",
     "read_texts",
     "score_minimal_pairs",
+    "written",
 ]

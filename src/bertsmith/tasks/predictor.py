@@ -75,8 +75,17 @@ class Predictor:
         Raises:
             DataError: a label that the model does not know, with its line.
         """
+        return self.judge(labelled, progress=progress)[0]
+
+    def judge(self, labelled: Labelled, *, progress: Progress = silent) -> tuple[Evaluation, list[Prediction]]:
+        """`evaluate`, and the predictions that were compared.
+
+        Raises:
+            DataError: as `evaluate`.
+        """
         self.task.check(labelled)
-        return self.task.evaluate(labelled.labels, self.predict(labelled.texts, progress=progress))
+        predictions = self.predict(labelled.texts, progress=progress)
+        return self.task.evaluate(labelled.labels, predictions), predictions
 
     def read_labelled(self, path: str | Path, *, columns: Columns = Columns(), format: Format = "auto") -> Labelled:
         """The examples of a file, by the columns that the model was trained with where the file has them."""

@@ -62,7 +62,7 @@ class Tag(Task, kind="tag"):
 
     @property
     def metric(self) -> str:
-        return "accuracy" if isinstance(self._scheme, OfWords) else "f1"
+        return "accuracy" if isinstance(self.found_scheme, OfWords) else "f1"
 
     @classmethod
     def read_texts(cls, cells: Sequence[Any]) -> Texts:
@@ -154,7 +154,7 @@ class Tag(Task, kind="tag"):
             ),
             entities=None
             if self.metric == "accuracy"
-            else tuple(_entity(words, s) for s in self._scheme.entities(tags)),
+            else tuple(_entity(words, s) for s in self.found_scheme.entities(tags)),
             **cut_counts(windows),
         )
 
@@ -173,7 +173,7 @@ class Tag(Task, kind="tag"):
             **(
                 _of_words(self.labels, confusion)
                 if self.metric == "accuracy"
-                else _of_entities(self._scheme, rows, confusion)
+                else _of_entities(self.found_scheme, rows, confusion)
             ),
             labels=self.labels,
             confusion=tuple(tuple(row) for row in confusion.tolist()),
@@ -184,13 +184,14 @@ class Tag(Task, kind="tag"):
         return len(said) == 1 and len({tag for label in truth for tag in _tags(label)}) > 1
 
     @property
-    def _scheme(self) -> Scheme:
+    def found_scheme(self) -> Scheme:
+        """The scheme, by the labels if nothing else is known."""
         return self.scheme or scheme_of_labels(self.labels)
 
     @cached_property
     def _legal(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which label may follow which, begin a text and end it."""
-        follows, edge = self._scheme.follows, OUTSIDE
+        follows, edge = self.found_scheme.follows, OUTSIDE
         allowed = np.array([[follows(one, other) for other in self.labels] for one in self.labels])
         first = np.array([follows(edge, label) for label in self.labels])
         return allowed, first, np.array([follows(label, edge) for label in self.labels])
