@@ -132,6 +132,21 @@ def test_transformers_gives_the_same_scores(parent: Callable[..., Checkpoint], d
         torch.testing.assert_close(theirs(ids).logits[0], scores(extended, "a deaf bead")[1], rtol=1e-4, atol=1e-5)
 
 
+def test_an_encoder_of_another_kind(checkpoint: Callable[..., Checkpoint], tokenizer: Tokenizer) -> None:
+    block = nn.AttentionBlock.Config(
+        attention=nn.Attention.Config(num_attention_heads=2, bias=False, query_key=(nn.Rotary.Config(),)),
+        feed_forward=nn.GatedFeedForward.Config(intermediate_size=11, bias=False),
+        residual=nn.PreNorm.Config(bias=False),
+    )
+    channels = {"tokens": (nn.Lookup.Config(field="input_ids"),)}
+    before = checkpoint(channels=channels, layers=(nn.Layers(count=2, block=block),), layer_norm_bias=False)
+    extension = extend_vocabulary({"deaf": 3, "bead": 2}, tokenizer.vocabulary, 2)
+    model = extend_weights(before.model, extension)
+    after = replace(before, model=model, tokenizer=tokenizer.with_vocabulary(extension.vocabulary))
+    assert torch.equal(scores(before, "kilo jim")[0], scores(after, "kilo jim")[0])
+    assert scores(after, "deaf")[1].shape == (3, 39)
+
+
 def test_rows_beyond_the_vocabulary_are_left_out(checkpoint: Callable[..., Checkpoint], tokenizer: Tokenizer) -> None:
     padded = checkpoint(vocab_size=48).model
     extension = extend_vocabulary({"deaf": 3, "bead": 2}, tokenizer.vocabulary, 2)
