@@ -66,11 +66,14 @@ def publish(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[
         os.close(lock)
 
 
-def verify(path: str | os.PathLike[str], *, thorough: bool, later: Collection[str] = ()) -> dict[str, str]:
+def verify(
+    path: str | os.PathLike[str], *, thorough: bool, later: Collection[str] = (), besides: Collection[str] = ()
+) -> dict[str, str]:
     """Check a published folder: every file is there with its size and, if `thorough`, with its SHA-256.
 
     All sizes are looked at before the first hash, and small files are hashed before large ones, so that what can be
-    known at once is said at once. The hashes of the files in `later` are left to `verify_listed`.
+    known at once is said at once. The hashes of the files in `later` are left to `verify_listed`; the files in `besides`
+    are not looked at.
 
     Returns the SHA-256 of each file by its name inside the folder. Files that were added later are not looked at.
 
@@ -80,17 +83,25 @@ def verify(path: str | os.PathLike[str], *, thorough: bool, later: Collection[st
     path = Path(path)
     entries = _read_integrity(path)
     for name, size, _ in entries:
-        file = path / name
-        if not file.is_file():
-            what = "this is no regular file" if os.path.lexists(file) else "this file is missing"
-            raise CheckpointError(f"{file}: {what}. Make the folder anew or copy it again, whole.")
-        if (found := file.stat().st_size) != size:
-            raise CheckpointError(f"{file}: expected {size} bytes, found {found}.{_explain(file)}")
+        if name not in besides:
+            _verify_size(path / name, size)
     if thorough:
         for name, _, digest in sorted(entries, key=lambda entry: (entry[1], entry[0])):
-            if name not in later:
+            if name not in later and name not in besides:
                 _verify_hash(path / name, digest)
     return {name: digest for name, _, digest in entries}
+
+
+def damage(path: str | os.PathLike[str]) -> dict[str, CheckpointError]:
+    """What `verify` would say of each file of a published folder that is not as it was written, by its name inside."""
+    path, found = Path(path), {}
+    for name, size, digest in _read_integrity(path):
+        try:
+            _verify_size(path / name, size)
+            _verify_hash(path / name, digest)
+        except CheckpointError as error:
+            found[name] = error
+    return found
 
 
 def verify_listed(file: Path) -> None:
@@ -286,6 +297,14 @@ def _read_integrity(path: Path) -> list[tuple[str, int, str]]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise CheckpointError(f"{file}: lists {name!r:.200}, which lies outside the folder.")
     return entries
+
+
+def _verify_size(file: Path, size: int) -> None:
+    if not file.is_file():
+        what = "this is no regular file" if os.path.lexists(file) else "this file is missing"
+        raise CheckpointError(f"{file}: {what}. Make the folder anew or copy it again, whole.")
+    if (found := file.stat().st_size) != size:
+        raise CheckpointError(f"{file}: expected {size} bytes, found {found}.{_explain(file)}")
 
 
 def _verify_hash(file: Path, digest: str) -> None:

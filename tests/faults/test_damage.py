@@ -4,15 +4,19 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from bertsmith.checkpoints import load_model
 from bertsmith.data import Shards, prepare
 from bertsmith.errors import CheckpointError, UsageError
+from bertsmith.folders import sha256_of
 from bertsmith.text import Tokenizer, Vocabulary
-from bertsmith.train import Pretraining
-from bertsmith.train.state import newest_state, saved_states
+from bertsmith.train import Pretraining, read_log
+from bertsmith.train.state import State, newest_state, saved_states
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
 
@@ -46,6 +50,78 @@ def test_a_damaged_shard_is_named_before_the_first_step(
         next(run_in(tmp_path / "run", data=data).run())
     assert ("git lfs pull" in str(told.value)) == (damage == "a pointer")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def many_shards(corpus: Path, shard_folder: Path, tmp_path: Path) -> Path:
+    """The text of `shard_folder`, a few documents a shard."""
+    prepare(corpus, Tokenizer.load(shard_folder / "tokenizer"), tmp_path / "many", heldout=0.1, shard_tokens=300)
+    return tmp_path / "many"
+
+
+def events(run: Path, kind: str) -> list[str]:
+    return [line["message"] for line in read_log(run) if line.get("event") == kind]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "missing"])
+def test_a_run_can_do_without_a_damaged_shard(
+    run_in: Callable[..., Pretraining], many_shards: Path, tmp_path: Path, damage: str
+) -> None:
+    """It says so, and comes to the same weights however it is carried out."""
+    file = many_shards / "train-00001.sentences.bin"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    with pytest.raises(CheckpointError, match=file.name):
+        next(run_in(tmp_path / "stop", data=many_shards).run())
+    straight = run_in(tmp_path / "straight", data=many_shards, on_bad_shard="skip")
+    assert len(list(straight.run())) == 30
+    assert [file.name in message for message in events(straight.out, "bad_shard")] == [True]
+    assert "without 1 damaged shard" in straight.plan(resume=True)["data"]
+    broken_off = run_in(tmp_path / "broken-off", data=many_shards, on_bad_shard="skip", workers=1)
+    list(islice(broken_off.run(), 11))
+    list(broken_off.run(resume=True))
+    one, other = (load_model(run.out) for run in (straight, broken_off))
+    assert one.lineage["without_shards"] == ["train-00001"]
+    assert sha256_of(straight.out / "model" / "model.safetensors") == sha256_of(
+        broken_off.out / "model" / "model.safetensors"
+    )
+
+
+def test_a_shard_that_is_damaged_on_the_way(
+    run_in: Callable[..., Pretraining], many_shards: Path, tmp_path: Path
+) -> None:
+    run = run_in(tmp_path / "run", data=many_shards, on_bad_shard="skip")
+    list(islice(run.run(), 9))
+    epoch = (newest_state(run.out) or (0, State()))[1].position.epoch
+    (many_shards / "train-00000.tokens.bin").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"train-00000\.tokens\.bin"):
+        next(replace(run, on_bad_shard="stop").run(resume=True))
+    reports = run.run(resume=True)
+    assert next(reports).step == 10
+    reports.close()
+    state = (newest_state(run.out) or (0, State()))[1]
+    assert state.position.epoch == epoch + 1
+    assert state.without == ("train-00000",)
+    assert len(events(run.out, "bad_shard")) == 1
+    assert list(run.run(resume=True))[-1].step == 30
+
+
+def test_what_cannot_be_done_without(run_in: Callable[..., Pretraining], many_shards: Path, tmp_path: Path) -> None:
+    run = run_in(tmp_path / "run", data=many_shards, on_bad_shard="skip")
+    kept = {file: file.read_bytes() for file in many_shards.glob("train-*.tokens.bin")}
+    assert len(kept) > 2
+    for file in kept:
+        file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="every shard of train text is damaged"):
+        next(run.run())
+    for file, content in kept.items():
+        file.write_bytes(content)
+    vocabulary = many_shards / "tokenizer" / "vocab.txt"
+    vocabulary.write_bytes(flipped(vocabulary.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"vocab\.txt"):
+        next(run.run())
 
 
 def test_swapped_and_missing_shards_are_named(

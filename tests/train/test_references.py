@@ -20,7 +20,7 @@ def test_the_unigram_loss_is_that_of_the_smoothed_training_frequencies(tmp_path:
     train, heldout = (_counted(Shards.load(tmp_path / "shards", split)) for split in ("train", "heldout"))
     total = sum(train.values()) + 8
     surprise = sum(times * -math.log((train[token] + 1) / total) for token, times in heldout.items())
-    found = reference_losses(tmp_path / "shards")
+    found = reference_losses(Shards.load(tmp_path / "shards"))
     assert found["unigram"] == pytest.approx(surprise / sum(heldout.values()), rel=1e-12)
     assert found["uniform"] == pytest.approx(math.log(8))
 

@@ -35,6 +35,9 @@ def pretrain(
         int | None, Option(help="Tokens in one pass through the model; a step adds up as many as it takes.")
     ] = None,
     workers: Annotated[int, Option(help="Processes that draw batches; 0 for a thread of this one.")] = 0,
+    on_bad_shard: Annotated[
+        str, Option(help="stop, or skip: leave a damaged shard out of the text, and say so.")
+    ] = "stop",
     shard: Annotated[
         bool, Option("--shard", help="Under torchrun: divide the weights too, for models too large for one process.")
     ] = False,
@@ -67,6 +70,7 @@ def pretrain(
                 evaluate_every=evaluate_every,
                 tokens_at_once=tokens_at_once,
                 workers=workers,
+                on_bad_shard=on_bad_shard,  # pyright: ignore[reportArgumentType]
             )
             measured = None
             if budget and (out / "run.json").is_file():

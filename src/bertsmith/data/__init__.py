@@ -18,7 +18,7 @@ from bertsmith.data.masking import Choice, Masking, SingleTokens, Spans, WholeWo
 from bertsmith.data.prefetch import prefetched
 from bertsmith.data.preparation import Prepared, prepare
 from bertsmith.data.randomness import KeyedPermutation, generator
-from bertsmith.data.shards import Shards, ShardWriter, read_manifest
+from bertsmith.data.shards import Shards, ShardWriter, damaged_shards, read_manifest
 from bertsmith.data.statistics import MaskStatistics
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "SingleTokens",
     "Spans",
     "WholeWords",
+    "damaged_shards",
     "extend_tokenizer",
     "generator",
     "learn_tokenizer",

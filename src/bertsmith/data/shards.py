@@ -24,13 +24,15 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from bertsmith.errors import CheckpointError, UsageError
-from bertsmith.folders import INTEGRITY, sha256_of, verify
+from bertsmith.folders import INTEGRITY, damage, sha256_of, verify
 from bertsmith.text import Tokenizer, Vocabulary
 
 FORMAT = "bertsmith-shards"
 VERSION = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+
+_PARTS = ("tokens", "sentences", "documents")
 
 Split = Literal["train", "heldout"]
 
@@ -91,8 +93,7 @@ class ShardWriter:
         name = f"{self.split}-{len(self.shards):05d}"
         self.shards.append(name)
         self._sentences_here = self._tokens_here = 0
-        parts = ("tokens", "sentences", "documents")
-        files = tuple(self._open_files.enter_context((self.folder / f"{name}.{p}.bin").open("wb")) for p in parts)
+        files = tuple(self._open_files.enter_context((self.folder / _file(name, p)).open("wb")) for p in _PARTS)
         for bounds in files[1:]:
             bounds.write(bytes(8))  # the first start is 0; every later number is an end and the next start
         return files
@@ -111,7 +112,8 @@ class _Shard:
 class Shards:
     """One split of a shard folder, its documents numbered through all shards. Text stays on disk until it is touched.
 
-    `documents`, `sentences` and `tokens` count what is inside. `sha256` stands for all of it in a model's lineage.
+    `documents`, `sentences` and `tokens` count what is inside. `sha256` stands for all of the folder in a model's lineage,
+    the shards in `without` too, which were left out.
     """
 
     path: Path
@@ -123,19 +125,28 @@ class Shards:
     sentences: int
     tokens: int
     _shards: tuple[_Shard, ...]
+    without: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], split: Split = "train", *, thorough: bool = True) -> "Shards":
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        split: Split = "train",
+        *,
+        thorough: bool = True,
+        without: tuple[str, ...] = (),
+    ) -> "Shards":
         """Open a folder that `prepare` has made.
 
-        Sizes are checked always; hashes too, unless `thorough` is False (about a second per gigabyte).
+        Sizes are checked always; hashes too, unless `thorough` is False (about a second per gigabyte). The shards in
+        `without` (see `damaged_shards`) are not looked at.
 
         Raises:
             CheckpointError: not a shard folder, damaged, of another version, or with another tokenizer inside.
             UsageError: the split has no documents.
         """
         path = Path(path)
-        verify(path, thorough=thorough)
+        verify(path, thorough=thorough, besides=[_file(name, part) for name in without for part in _PARTS])
         manifest = read_manifest(path)
         tokenizer = Tokenizer.load(path / TOKENIZER)
         if tokenizer.sha256 != manifest["tokenizer_sha256"]:
@@ -147,16 +158,23 @@ class Shards:
         if counts is None or not counts["documents"]:
             have = [name for name, other in manifest["splits"].items() if other["documents"]]
             raise UsageError(f"{path}: there are no {split} documents in this folder, only {', '.join(have)}.")
-        shards = tuple(_map(path / name, manifest["token_bytes"]) for name in counts["shards"])
+        names = [name for name in counts["shards"] if name not in without]
+        if not names:
+            raise CheckpointError(f"{path}: every shard of {split} text is damaged. Prepare the text again.")
+        shards = tuple(_map(path / name, manifest["token_bytes"]) for name in names)
         found = {
             "documents": sum(len(shard.documents) - 1 for shard in shards),
             "sentences": sum(len(shard.sentences) - 1 for shard in shards),
             "tokens": sum(len(shard.tokens) for shard in shards),
         }
-        if found != {name: counts[name] for name in found}:
+        if len(names) == len(counts["shards"]) and found != {name: counts[name] for name in found}:
             raise CheckpointError(f"{path / MANIFEST}: lists {counts} for {split}, and the shards hold {found}.")
         digest = sha256_of(path / INTEGRITY)
-        return cls(path, split, tokenizer, manifest, digest, **found, _shards=shards)
+        return cls(path, split, tokenizer, manifest, digest, **found, _shards=shards, without=without)
+
+    def beside(self, split: Split) -> "Shards":
+        """Another split of the same folder, without the same shards."""
+        return Shards.load(self.path, split, thorough=False, without=self.without)
 
     def head(self, documents: int) -> "Shards":
         """The first `documents` documents, or what the first shard has of them: for a quick look."""
@@ -213,6 +231,22 @@ class Shards:
         return [0, *np.cumsum([len(shard.tokens) for shard in self._shards]).tolist()][:-1]
 
 
+def damaged_shards(path: str | os.PathLike[str]) -> dict[str, CheckpointError]:
+    """What is wrong with each shard of a folder that has a damaged file, by the shard's name. Hashes every file.
+
+    Raises:
+        CheckpointError: something else in the folder is damaged.
+    """
+    splits = read_manifest(Path(path))["splits"].values()
+    owners = {_file(name, part): name for split in splits for name in split["shards"] for part in _PARTS}
+    found: dict[str, CheckpointError] = {}
+    for file, problem in damage(path).items():
+        if file not in owners:
+            raise problem
+        found.setdefault(owners[file], problem)
+    return found
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a shard folder.
 
@@ -228,6 +262,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if (kind, version) != (FORMAT, VERSION):
         raise CheckpointError(f"{file}: expected {FORMAT} version {VERSION}, found {kind} version {version}.")
     return manifest
+
+
+def _file(shard: str, part: str) -> str:
+    return f"{shard}.{part}.bin"
 
 
 def _token_type(token_bytes: int) -> np.dtype[Any]:

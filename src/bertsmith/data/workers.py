@@ -47,6 +47,7 @@ class _Task:
     start: Position
     first: int
     turn: tuple[int, int]
+    without: tuple[str, ...] = ()
 
 
 def drawn_by_workers(
@@ -80,6 +81,7 @@ def drawn_by_workers(
         start=start,
         first=first,
         turn=(0, workers),
+        without=loader.shards.without,
     )
     team = [_Worker(replace(task, turn=(number, workers)), stop) for number in range(workers)]
     position, number, deaths = start, first, 0
@@ -189,7 +191,7 @@ def _work(steps: Connection, beats: Connection, task: _Task) -> None:
     threading.Thread(target=_beat, args=(beats,), daemon=True).start()
     torch.set_num_threads(1)
     try:
-        shards = Shards.load(task.data, task.split, thorough=False)  # pyright: ignore[reportArgumentType]
+        shards = Shards.load(task.data, task.split, thorough=False, without=task.without)  # pyright: ignore[reportArgumentType]
         loader = Loader(shards, task.instances, length=task.length, seed=task.seed, row_length=task.row_length)
         for drawn in loader.steps(task.draws, task.start, first=task.first, share=task.share, turn=task.turn):
             steps.send(_as_arrays(drawn))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bertsmith.baselines import majority_class, tfidf_logistic_regression
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.data import LearnedTokenizer, Prepared, learn_tokenizer, prepare, read_documents
+from bertsmith.data import LearnedTokenizer, Prepared, Shards, learn_tokenizer, prepare, read_documents
 from bertsmith.demo.page import render
 from bertsmith.demo.result import (
     Comparison,
@@ -229,7 +229,7 @@ def _look(
     log = tuple(read_log(out / "pretraining"))
     steps = [record for record in log if "train" in record]
     heldout = [record["heldout"] for record in log if "heldout" in record][-1]
-    config, losses = model.config.encoder, reference_losses(out / "shards")
+    config, losses = model.config.encoder, reference_losses(Shards.load(out / "shards", thorough=False))
     return DemoResult(
         corpus=CorpusFacts(
             name="film reviews",

@@ -35,10 +35,9 @@ def largest_within(name: str, run: Any, measured: Any) -> str:
     `run` is a `bertsmith.train.Pretraining` and `measured` what its `measure()` found. Larger and smaller recipes are
     reckoned from the operations that a token costs and the rate that was measured, which favours smaller ones a little.
     """
-    from bertsmith.data import Shards
     from bertsmith.train.measuring import TOKENS_PER_PARAMETER, training_flops, training_memory, weights_to_feed
 
-    vocab_size = len(Shards.load(run.data, thorough=False).vocabulary)
+    vocab_size = run.vocab_size
     seconds = measured.seconds(run.recipe, run.evaluate_every)
     affordable = measured.tokens(run.recipe) * training_flops(run.recipe, vocab_size)
     family = {other: find(other) for other in names() if other.partition(":")[0] == name.partition(":")[0]}

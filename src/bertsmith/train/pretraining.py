@@ -13,14 +13,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
-from bertsmith.config import differences, to_dict
-from bertsmith.data import Shards
+from bertsmith.config import differences, require, to_dict
+from bertsmith.data import Shards, damaged_shards
+from bertsmith.data.shards import TOKENIZER
 from bertsmith.errors import CheckpointError, UsageError
 from bertsmith.nn import Model
+from bertsmith.text import Tokenizer
 from bertsmith.train.log import Log, NoLog
 from bertsmith.train.loop import Stop, never
 from bertsmith.train.measuring import Measured, measure, read_budget, within
@@ -41,7 +44,8 @@ class Pretraining(Execution):
     """A pretraining run. Iterate `run()` to make it go; stop iterating and it saves itself, to be resumed later.
 
     `data` is a folder of shards, `out` the run folder. `start` is a model folder to continue from (its weights, not its
-    optimizer).
+    optimizer). A damaged shard is an error, or with `on_bad_shard` "skip" it is left out, and that is said; where a run finds
+    another one damaged than before, it begins a new epoch of what is left.
     """
 
     recipe: Recipe
@@ -49,6 +53,18 @@ class Pretraining(Execution):
     out: Path
     start: Path | None = None
     device: str = "cpu"
+    on_bad_shard: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.on_bad_shard in ("stop", "skip"), "on_bad_shard", f"expected stop or skip, got {self.on_bad_shard!r}"
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the text is made of."""
+        return len(Tokenizer.load(self.data / TOKENIZER).vocabulary)
 
     def run(self, *, resume: bool = False, stop: Stop = never, team: Team = Team()) -> Generator[Report, None, None]:
         """Train to the end of the last stage and write `out/model`.
@@ -69,7 +85,7 @@ class Pretraining(Execution):
                 if leads:
                     ownership.enter_context(owned(self.out))
                     clear_litter(self.out)
-            shards = Shards.load(self.data)
+            shards, damaged = self._shards()
             record, model, found = self._begin(shards, resume=resume, team=team)
             # Nobody writes before everybody has looked, and seen the same.
             team.agree(
@@ -83,9 +99,11 @@ class Pretraining(Execution):
             )
             with team.leader_first() as leads:
                 if leads and not (self.out / "run.json").is_file():
-                    replace(record, reference=reference_losses(self.data)).write(self.out)
+                    replace(record, reference=reference_losses(shards)).write(self.out)
             execution = replace(self, tokens_at_once=self.tokens_at_once or record.tokens_at_once)
             session = Session(self.recipe, shards, model, log, execution, team, stop)
+            for problem in damaged:
+                log.event(session.state.step, "bad_shard", f"{problem} The text goes on without this shard.")
             yield from session.run()
             if session.finished:
                 finished = team.whole(model)
@@ -95,7 +113,7 @@ class Pretraining(Execution):
 
     def measure(self, *, seconds: float = 3.0, team: Team = Team()) -> Measured:
         """Train a model that is thrown away for a few seconds a stage, to see how fast the team does it here."""
-        shards = Shards.load(self.data, thorough=False)
+        shards, _ = self._shards(thorough=False)
         device = find_device(self.device)
         model = self.recipe.model(len(shards.vocabulary)).initialized(self.recipe.seed)
         model.encoder.stream_dtype = precision_dtype(self.recipe.precision, device)
@@ -127,7 +145,7 @@ class Pretraining(Execution):
 
         With what `measure()` found it also says how fast that will go and when it will be done.
         """
-        shards = Shards.load(self.data, thorough=False)
+        shards, damaged = self._shards(thorough=False)
         record, model, found = self._begin(shards, resume=resume)
         stages = [f"{s.steps:,} x {s.batch_size} sequences of up to {s.length} tokens" for s in self.recipe.stages]
         tokens = sum(stage.examples * stage.length for stage in self.recipe.stages)
@@ -135,7 +153,8 @@ class Pretraining(Execution):
             "recipe": self.recipe.name,
             "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
             "vocabulary": f"{len(shards.vocabulary):,} tokens",
-            "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens",
+            "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens"
+            + (f", without {len(damaged)} damaged shards" if damaged else ""),
             "steps": ", then ".join(stages),
             "at most": f"{tokens:,} tokens, {tokens / max(1, shards.tokens):,.1f} times the text",
             "precision": record.precision,
@@ -151,6 +170,13 @@ class Pretraining(Execution):
             "memory": f"{measured.memory / 2**30:.1f} GiB",
             "takes": f"{_duration(seconds)}, until {_clock(seconds)}",
         }
+
+    def _shards(self, *, thorough: bool = True) -> tuple[Shards, list[CheckpointError]]:
+        """The training text, and what is wrong with the shards that are left out of it."""
+        if self.on_bad_shard == "stop":
+            return Shards.load(self.data, thorough=thorough), []
+        damaged = damaged_shards(self.data)
+        return Shards.load(self.data, thorough=thorough, without=tuple(damaged)), list(damaged.values())
 
     def _begin(
         self, shards: Shards, *, resume: bool, team: Team = Team()
@@ -228,7 +254,13 @@ class Pretraining(Execution):
         return model
 
     def _save_model(self, model: Model, shards: Shards, record: RunRecord) -> None:
-        lineage = {"recipe": to_dict(self.recipe), "shards": shards.sha256, "tokenizer": shards.tokenizer.sha256}
+        lineage: dict[str, Any] = {
+            "recipe": to_dict(self.recipe),
+            "shards": shards.sha256,
+            "tokenizer": shards.tokenizer.sha256,
+        }
+        if shards.without:
+            lineage["without_shards"] = list(shards.without)
         if record.start is not None:
             lineage["continued_from"] = record.start
         checkpoint = Checkpoint(model=model, tokenizer=shards.tokenizer, lineage=lineage)

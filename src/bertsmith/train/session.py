@@ -109,7 +109,10 @@ class Session:
         self.stop = stop
         self.out = log.path.parent
         found = newest_state(self.out)
-        self.state = State() if found is None else found[1]
+        self.state = State(without=shards.without) if found is None else found[1]
+        if self.state.without != shards.without:  # another text has other epochs: this one begins
+            anew = Position(self.state.position.epoch + 1, 0)
+            self.state = replace(self.state, without=shards.without, position=anew)
         self._on_disk = self.state
         self._saved_at = time.monotonic()
         self.optimizer = self._stage.optimizer.build(model)
@@ -133,7 +136,7 @@ class Session:
     @property
     def saved(self) -> int | None:
         """The step of the newest checkpoint, None where there is none."""
-        return None if self._on_disk == State() else self._on_disk.step
+        return None if self._on_disk == State(without=self.shards.without) else self._on_disk.step
 
     @property
     def tokens_at_once(self) -> int | None:
@@ -362,8 +365,7 @@ class Session:
         """The held-out batches of a stage: the same sequences every time."""
         if not self._has_heldout:
             return []
-        shards = Shards.load(self.shards.path, split="heldout", thorough=False)
-        loader = Loader(shards, stage.instances, length=stage.length, seed=HELDOUT_SEED)
+        loader = Loader(self.shards.beside("heldout"), stage.instances, length=stage.length, seed=HELDOUT_SEED)
         masking = None if stage.masking is None else replace(stage.masking, rate=HELDOUT_RATE, final_rate=None)
         size = min(HELDOUT_BATCH, max(1, (self.tokens_at_once or HELDOUT_BATCH * stage.length) // stage.length))
         return list(loader.one_epoch(size, masking, most=self.execution.heldout_sequences))

@@ -33,6 +33,7 @@ class State:
     `stage_step` of them were in the current stage, which has taken `draws` batches from the data: more than steps where
     batches were skipped, `skipped` of them in a row just now. `rollbacks` counts how often the run went back to a
     checkpoint. `tokens_at_once` is what fits into memory, where the run has met with too little of it.
+    `without` are the shards that are left out of the text, because they are damaged.
     """
 
     step: int = 0
@@ -43,6 +44,7 @@ class State:
     rollbacks: int = 0
     skipped: int = 0
     tokens_at_once: int | None = None
+    without: tuple[str, ...] = ()
 
 
 class Spoiled(TrainingError):
@@ -163,7 +165,8 @@ def _first_whole(run: Path, folders: Iterable[Path]) -> tuple[Path, State] | Non
             raise CheckpointError(f"{folder} was written by a newer bertsmith (version {version}). Upgrade this one.")
         stored.setdefault("draws", stored["stage_step"])  # runs of bertsmith 0.1 knew no skipped batches
         stored.pop("pieces", None)  # the files say so themselves
-        return folder, State(**{**stored, "position": Position(**stored["position"])})
+        position, without = Position(**stored["position"]), tuple(stored.get("without", ()))
+        return folder, State(**{**stored, "position": position, "without": without})
     if problems:
         raise CheckpointError(f"{run}: no checkpoint can be read: " + "; ".join(problems))
     return None
