@@ -78,12 +78,11 @@ def test_a_run_can_do_without_a_damaged_shard(
     straight = run_in(tmp_path / "straight", data=many_shards, on_bad_shard="skip")
     assert len(list(straight.run())) == 30
     assert [file.name in message for message in events(straight.out, "bad_shard")] == [True]
-    assert "without 1 damaged shard" in straight.plan(resume=True)["data"]
+    assert straight.plan(resume=True)["data"].endswith("; damaged and left out: train-00001")
     broken_off = run_in(tmp_path / "broken-off", data=many_shards, on_bad_shard="skip", workers=1)
     list(islice(broken_off.run(), 11))
     list(broken_off.run(resume=True))
-    one, other = (load_model(run.out) for run in (straight, broken_off))
-    assert one.lineage["without_shards"] == ["train-00001"]
+    assert load_model(straight.out).lineage["without_shards"] == ["train-00001"]
     assert sha256_of(straight.out / "model" / "model.safetensors") == sha256_of(
         broken_off.out / "model" / "model.safetensors"
     )

@@ -145,7 +145,7 @@ class Pretraining(Execution):
 
         With what `measure()` found it also says how fast that will go and when it will be done.
         """
-        shards, damaged = self._shards(thorough=False)
+        shards, _ = self._shards(thorough=False)
         record, model, found = self._begin(shards, resume=resume)
         stages = [f"{s.steps:,} x {s.batch_size} sequences of up to {s.length} tokens" for s in self.recipe.stages]
         tokens = sum(stage.examples * stage.length for stage in self.recipe.stages)
@@ -154,7 +154,7 @@ class Pretraining(Execution):
             "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
             "vocabulary": f"{len(shards.vocabulary):,} tokens",
             "data": f"{shards.documents:,} documents, {shards.tokens:,} tokens"
-            + (f", without {len(damaged)} damaged shards" if damaged else ""),
+            + (f"; damaged and left out: {', '.join(shards.without)}" if shards.without else ""),
             "steps": ", then ".join(stages),
             "at most": f"{tokens:,} tokens, {tokens / max(1, shards.tokens):,.1f} times the text",
             "precision": record.precision,
