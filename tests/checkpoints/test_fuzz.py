@@ -4,12 +4,12 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
+from bertsmith.config import override
 from bertsmith.errors import CheckpointError, VocabularyError
 from bertsmith.nn import MaskedLMHead, Model
 from bertsmith.recipes import bert
@@ -18,11 +18,12 @@ from bertsmith.text import SPECIAL_TOKENS, Tokenizer, Vocabulary
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest folder of ours: 25 kB."""
+    """A folder of ours that is as small as can be."""
     tokenizer = Tokenizer(Vocabulary((*SPECIAL_TOKENS, *"abc", *(f"##{c}" for c in "abc"))))
-    encoder = replace(bert.encoder(4, 1, 1), vocab_size=11)
-    model = Model.Config(encoder=encoder, pooler=False, heads={"masked_lm": MaskedLMHead.Config()}).initialized(2)
-    return save_model(tmp_path_factory.mktemp("fuzz") / "ours", Checkpoint(model=model, tokenizer=tokenizer))
+    config = Model.Config(encoder=bert.encoder(4, 1, 1), pooler=False, heads={"masked_lm": MaskedLMHead.Config()})
+    config = override(config, ["encoder.vocab_size=11", "encoder.channels.tokens.1.max_position_embeddings=7"])
+    folder = tmp_path_factory.mktemp("fuzz") / "ours"
+    return save_model(folder, Checkpoint(model=config.initialized(2), tokenizer=tokenizer))
 
 
 @pytest.fixture(scope="module")
