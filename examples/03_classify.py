@@ -17,7 +17,7 @@ run = Finetuning(task="classify", model=model, train=train, dev=dev, out=out)
 print("\n".join(run.survey.lines()))
 print("\n".join(run.finish().lines()))
 
-twin = Finetuning(task="classify", model=random_twin(load_model(model), seed=0), train=train, dev=dev)
+twin = Finetuning(task="classify", model=random_twin(load_model(model), seed=0), train=train, dev=dev, seeds=(0,))
 print("without pretraining:", *twin.finish().lines(), sep="\n")
 
 for prediction in bertsmith.load(out).predict(["the director was born in 1950.", "what a wonderful film!"]):

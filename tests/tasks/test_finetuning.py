@@ -28,6 +28,7 @@ def job(checkpoint: Checkpoint, sentences: Sentences, write: Write, tmp_path: Pa
         out=tmp_path / "run",
         epochs=4,
         batch_size=7,
+        seeds=(0,),
         learning_rate=3e-3,
     )
 
@@ -111,9 +112,36 @@ def test_several_seeds(job: Finetuning) -> None:
     scores = [run.dev.metrics["accuracy"] for run in result.runs]
     assert result.mean == pytest.approx(np.mean(scores)) and result.spread == pytest.approx(np.std(scores, ddof=1))
     assert result.best.dev.metrics["accuracy"] == max(scores)
-    assert "over 3 of 3 seeds" in "\n".join(result.lines())
+    low, high = result.confidence or (0, 0)
+    assert (low + high) / 2 == pytest.approx(result.mean) and high - low == pytest.approx(
+        2 * 4.3027 * result.spread / 3**0.5
+    )
+    assert f"over 3 of 3 seeds, 95 % confidence {low:.4f} to {high:.4f}" in "\n".join(result.lines())
     saved = Predictor(load_model(job.out))  # type: ignore[arg-type]
     assert saved.evaluate(saved.read_labelled(job.dev)) == result.best.dev
+
+
+def test_few_examples_are_worth_several_seeds(job: Finetuning, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = replace(job, seeds=None, out=None, epochs=1, most=14)
+    assert [run.seed for run in job.finish().runs] == [0, 1, 2]
+    monkeypatch.setattr("bertsmith.tasks.finetuning._MANY_EXAMPLES", 14)
+    assert [run.seed for run in replace(job).finish().runs] == [0]
+
+
+def test_a_run_ends_when_it_gets_no_better(job: Finetuning) -> None:
+    reports = list(replace(job, epochs=30, patience=2, out=None, seeds=(0, 1)).run())
+    for seed in (0, 1):
+        scores = [r.dev.metrics["accuracy"] for r in reports if r.dev is not None and r.seed == seed]
+        best = max(range(len(scores)), key=lambda i: (scores[i], -i))
+        assert len(scores) == best + 3 < 30
+    result = reports[-1].result
+    assert result is not None and len(result.runs) == 2 and result.best.epoch <= reports[-1].epoch
+
+
+def test_the_first_examples_of_few_are_those_of_more(job: Finetuning) -> None:
+    few, more = (replace(job, most=most)._material.train.texts for most in (10, 20))
+    assert few == more[:10] and len(set(more)) > 10
+    assert len(replace(job, most=1000)._material.train.texts) == 150
 
 
 def test_collapsed_runs_are_named_and_not_averaged_in(job: Finetuning) -> None:
@@ -143,6 +171,7 @@ def test_pairs_are_read_as_pairs(checkpoint: Checkpoint, sentences: Sentences, w
         out=tmp_path / "run",
         epochs=6,
         batch_size=8,
+        seeds=(0,),
         learning_rate=3e-3,
     )
     result = job.finish()
@@ -169,6 +198,7 @@ def test_numbers_of_any_size(checkpoint: Checkpoint, sentences: Sentences, write
         out=tmp_path / "run",
         epochs=4,
         batch_size=8,
+        seeds=(0,),
         learning_rate=3e-3,
     )
     result = job.finish()
@@ -271,6 +301,9 @@ class TestBeforeAnythingIsWritten:
             {"seeds": ()},
             {"seeds": (1, 1)},
             {"seeds": (-1,)},
+            {"patience": 0},
+            {"stride": 0},
+            {"most": 0},
         ],
     )
     def test_settings_out_of_range(self, job: Finetuning, changes: dict[str, object]) -> None:

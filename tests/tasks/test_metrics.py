@@ -51,3 +51,11 @@ def test_matthews_of_a_model_that_always_says_the_same_is_0() -> None:
 def test_mean_and_spread() -> None:
     assert metrics.mean_and_spread([1, 3]) == (2, pytest.approx(np.sqrt(2)))
     assert metrics.mean_and_spread([5]) == (5, 0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=21))
+def test_confidence_is_students(scores: list[float]) -> None:
+    low, high = metrics.confidence_interval(scores) or (0, 0)
+    around = scipy.stats.t.ppf(0.975, len(scores) - 1) * np.std(scores, ddof=1) / len(scores) ** 0.5
+    assert (low, high) == pytest.approx((np.mean(scores) - around, np.mean(scores) + around), abs=1e-4)
+    assert metrics.confidence_interval(scores[:1]) is None

@@ -38,6 +38,7 @@ def job(checkpoint: Checkpoint, write: Write, tmp_path: Path) -> Finetuning:
         out=tmp_path / "run",
         epochs=8,
         batch_size=8,
+        seeds=(0,),
         learning_rate=4e-3,
     )
 

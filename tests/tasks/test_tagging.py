@@ -52,6 +52,7 @@ def job(checkpoint: Checkpoint, tmp_path: Path) -> Finetuning:
         out=tmp_path / "run",
         epochs=3,
         batch_size=8,
+        seeds=(0,),
         learning_rate=4e-3,
     )
 

@@ -1,12 +1,15 @@
 """bertsmith finetune: a model and labelled files to a model that does the job."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from bertsmith.cli.options import Label, Model, TextColumns
 from bertsmith.cli.terminal import Bars, facts, talk
+
+if TYPE_CHECKING:
+    from bertsmith.tasks import Finetuned, Finetuning
 
 
 def finetune(
@@ -24,7 +27,17 @@ def finetune(
     stride: Annotated[
         int | None, Option(help="Tokens from one window of a long text to the next. Default: half one.")
     ] = None,
-    seed: Annotated[list[int] | None, Option("--seed", help="Can be repeated: one run for each. Default: 0.")] = None,
+    seed: Annotated[
+        list[int] | None,
+        Option("--seed", help="Can be repeated: one run for each. Default: 0, 1 and 2 below 10,000 examples, else 0."),
+    ] = None,
+    patience: Annotated[int | None, Option(help="End a run after so many epochs that are no better on dev.")] = None,
+    search: Annotated[
+        bool, Option("--search", help="First try the paper's grid of learning rates, epochs and batch sizes.")
+    ] = False,
+    curve: Annotated[
+        bool, Option("--curve", help="Also train on shares of the file, and say what more labels would bring.")
+    ] = False,
     device: Annotated[str, Option(help="cpu, or cuda where there is one.")] = "cpu",
 ) -> None:
     """Fine-tune a model on labelled texts.
@@ -45,11 +58,14 @@ def finetune(
         learning_rate=learning_rate,
         max_length=max_length,
         stride=stride,
-        seeds=tuple(seed or (0,)),
+        seeds=tuple(seed) if seed else None,
+        patience=patience,
         device=device,
     )
     for line in run.survey.lines():
         talk.print(line, soft_wrap=True)
+    if search:
+        run = searched(run)
     result = None
     with Bars() as bars:
         for report in run.run():
@@ -58,4 +74,30 @@ def finetune(
     assert result is not None
     for line in result.lines():
         talk.print(line, soft_wrap=True)
+    if curve:
+        show_curve(run, result)
     facts({"model": out / "model", "log": out / "log.jsonl"})
+
+
+def searched(run: "Finetuning") -> "Finetuning":
+    """The run with the best setting of the grid."""
+    from bertsmith.tasks import best_trial, search
+
+    trials = []
+    with Bars() as bars:
+        for trial in search(run, progress=bars):
+            talk.print(trial.line(), soft_wrap=True)
+            trials.append(trial)
+    best = best_trial(trials)
+    talk.print(f"Best: {best.line()}", soft_wrap=True)
+    return best.applied(run)
+
+
+def show_curve(run: "Finetuning", result: "Finetuned") -> None:
+    """The learning curve, ending in the run's own result."""
+    from bertsmith.tasks import curve_lines, curve_point, learning_curve
+
+    with Bars() as bars:
+        points = [*learning_curve(run, progress=bars), curve_point(result)]
+    for line in curve_lines(points):
+        talk.print(line, soft_wrap=True)

@@ -16,6 +16,7 @@ writing.py          predictions as files; mistakes.py: those that are wrong
 survey.py           what is in the files, told before training
 starting.py         a pretrained model under a new head; its random twin
 finetuning.py       training, several seeds, the best epoch
+search.py           the paper's grid, and the learning curve
 result.py           what came out
 predictor.py        predictions and evaluation
 metrics.py          accuracy, F1, correlations
@@ -47,6 +48,17 @@ from bertsmith.tasks.pseudo_likelihood import PseudoLikelihoods, pseudo_likeliho
 from bertsmith.tasks.reading import Labelled, LabelledText, UnlabelledTexts, read_labelled, read_texts
 from bertsmith.tasks.regression import Regress
 from bertsmith.tasks.result import Finetuned, SeedRun
+from bertsmith.tasks.search import (
+    CurvePoint,
+    Grid,
+    Trial,
+    best_trial,
+    curve_lines,
+    curve_point,
+    learning_curve,
+    search,
+    twice_the_labels,
+)
 from bertsmith.tasks.spans import Span
 from bertsmith.tasks.starting import random_twin
 from bertsmith.tasks.survey import FileSurvey, Survey
@@ -63,12 +75,14 @@ __all__ = [
     "Choice",
     "Classify",
     "Columns",
+    "CurvePoint",
     "Cutter",
     "Entity",
     "Evaluation",
     "FileSurvey",
     "Finetuned",
     "Finetuning",
+    "Grid",
     "Label",
     "LabelScores",
     "Labelled",
@@ -91,14 +105,19 @@ __all__ = [
     "TaggedWord",
     "Task",
     "Texts",
+    "Trial",
     "UnlabelledTexts",
     "Window",
     "Words",
+    "best_trial",
+    "curve_lines",
+    "curve_point",
     "default_learning_rate",
     "fill",
     "find_mistakes",
     "find_task",
     "holds_minimal_pairs",
+    "learning_curve",
     "masked_lm_loss",
     "pseudo_likelihoods",
     "random_twin",
@@ -106,5 +125,7 @@ __all__ = [
     "read_minimal_pairs",
     "read_texts",
     "score_minimal_pairs",
+    "search",
+    "twice_the_labels",
     "written",
 ]

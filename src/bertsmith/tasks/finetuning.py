@@ -37,6 +37,8 @@ from bertsmith.train import AdamW, Loop, Optimizer, Step, WarmupLinear, find_dev
 from bertsmith.train.log import Log, plain
 
 LOG_EVERY = 10
+_MANY_EXAMPLES = 10_000
+_SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ class Finetuning:
         warmup: the share of all steps in which the learning rate rises, before it falls to 0 in a straight line.
         max_length: tokens a text or pair at most; None is the model's limit. Longer ones are read in windows.
         stride: how many tokens lie between the beginnings of two windows, at most; None is half of one.
-        seeds: one run for each, 0 to 2**32 - 1; a seed decides the new head, the order of examples, and dropout.
+        seeds: one run for each, 0 to 2**32 - 1; a seed decides the new head, the order of examples, and dropout. None is 0,
+            1 and 2 for fewer than 10,000 training examples, where scores depend much on it (Dodge et al. 2020), else 0.
+        patience: a run ends after so many epochs without a better score on dev; None trains all epochs.
+        most: how many training examples to use at most, always the same ones in the same order; None is all.
         device: where to train: cpu, or cuda where there is one.
     """
 
@@ -100,7 +105,9 @@ class Finetuning:
     warmup: float = 0.1
     max_length: int | None = None
     stride: int | None = None
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] | None = None
+    patience: int | None = None
+    most: int | None = None
     optimizer: Optimizer = AdamW()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "cpu"
@@ -113,9 +120,13 @@ class Finetuning:
         require(rate is None or rate > 0, "learning_rate", f"expected more than 0, got {rate}")
         require(0 <= self.warmup < 1, "warmup", f"expected 0 <= warmup < 1, got {self.warmup}")
         require(self.stride is None or self.stride > 0, "stride", f"expected at least 1, got {self.stride}")
-        require(bool(self.seeds), "seeds", "expected at least one")
-        require(len(set(self.seeds)) == len(self.seeds), "seeds", "each must be there once")
-        wrong = [seed for seed in self.seeds if not 0 <= seed < 2**32]
+        for name in ("patience", "most"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, f"expected at least 1, got {value}")
+        seeds = (0,) if self.seeds is None else self.seeds
+        require(bool(seeds), "seeds", "expected at least one")
+        require(len(set(seeds)) == len(seeds), "seeds", "each must be there once")
+        wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
         require(not wrong, "seeds", f"expected 0 <= seed < {2**32}, got {', '.join(map(str, wrong))}")
         find_device(self.device)
 
@@ -138,21 +149,22 @@ class Finetuning:
         """
         material = self._material
         log = self._open(material)
-        steps = self._steps * len(self.seeds)
+        seeds = self._seeds
+        steps = self._steps * len(seeds)
         runs: list[SeedRun] = []
         best: tuple[SeedRun, Model, Task] | None = None
         started = time.perf_counter()
-        for number, seed in enumerate(self.seeds):
-            trainee = Trainee(material, seed)
+        for number, seed in enumerate(seeds):
+            trainee = Trainee(material, seed, patience=self.patience)
             for epoch, update, dev in trainee.train(self._loop(trainee), self.batch_size):
                 step = number * self._steps + update.step
                 report = Report(step, steps, seed, epoch, update, time.perf_counter() - started, dev)
                 _log(log, report)
-                if update.step == self._steps:
+                if trainee.has_finished:
                     runs.append(trainee.outcome())
                     if best is None or _is_better(runs[-1], best[0], material.task):
                         best = runs[-1], *trainee.best_model()
-                    if step == steps:
+                    if seed == seeds[-1]:
                         report = replace(report, result=self._finish(tuple(runs), *best, log))
                 yield report
 
@@ -166,9 +178,24 @@ class Finetuning:
         return result
 
     @cached_property
+    def start(self) -> Checkpoint:
+        """The model that training starts from."""
+        return self.model if isinstance(self.model, Checkpoint) else load_model(self.model)
+
+    @property
+    def default_rate(self) -> float:
+        """The learning rate for a model of this size."""
+        return default_learning_rate(self.start.model.config.encoder.hidden_size)
+
+    @cached_property
     def _material(self) -> Material:
-        start = self.model if isinstance(self.model, Checkpoint) else load_model(self.model)
-        return gather(start, find_task(self.task), self.train, self.dev, self.columns, self.max_length, self.stride)
+        cutting = (self.max_length, self.stride)
+        return gather(self.start, find_task(self.task), self.train, self.dev, self.columns, cutting, self.most)
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        small = len(self._material.train.examples) < _MANY_EXAMPLES
+        return self.seeds or (_SEEDS if small else _SEEDS[:1])
 
     @property
     def _steps(self) -> int:
@@ -177,8 +204,7 @@ class Finetuning:
 
     @property
     def _rate(self) -> float:
-        encoder = self._material.start.model.config.encoder
-        return self.learning_rate or default_learning_rate(encoder.hidden_size)
+        return self.learning_rate or self.default_rate
 
     def _loop(self, trainee: Trainee) -> Loop:
         device = find_device(self.device)
@@ -225,7 +251,8 @@ class Finetuning:
             "warmup": self.warmup,
             "max_length": self._material.cutter.max_length,
             "stride": self.stride,
-            "seeds": list(self.seeds),
+            "seeds": list(self._seeds),
+            "patience": self.patience,
             "optimizer": self.optimizer.kind,
             "precision": str(precision_dtype(self.precision, find_device(self.device))).removeprefix("torch."),
         }

@@ -1,9 +1,12 @@
 """What one fine-tuning run is made from: the model, the task that the labels set, and the examples, encoded once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from bertsmith.checkpoints import Checkpoint
+from bertsmith.data import KeyedPermutation
 from bertsmith.errors import DataError, UsageError
 from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.reading import Labelled, read_labelled
@@ -34,15 +37,19 @@ def gather(
     train_path: str | Path,
     dev_path: str | Path,
     columns: Columns,
-    max_length: int | None,
-    stride: int | None,
+    cutting: tuple[int | None, int | None],
+    most: int | None,
 ) -> Material:
     """Read both files, fit the task to the training labels, encode all texts as windows.
 
+    `cutting` is the longest window and its stride; None leaves the choice to the model. The task is fitted to all training
+    examples, whatever `most` leaves of them, so that it is the same task.
+
     Raises:
         DataError: for whatever is wrong in a file, with the line.
-        UsageError: `max_length` is not one that the model can read.
+        UsageError: the length to cut at is not one that the model can read.
     """
+    max_length, stride = cutting
     cutter = Cutter(start.tokenizer, _limit(start, max_length), stride)
     train = read_labelled(train_path, task, columns=columns)
     if len(train.examples) < FEWEST_EXAMPLES:
@@ -52,6 +59,9 @@ def gather(
     fitted.check(dev)
     if len(train.layout.columns.texts) != len(dev.layout.columns.texts):
         raise DataError(f"{train_path} has {train.layout}; {dev_path} has {dev.layout}. Name the columns.")
+    if most is not None and most < len(train.examples):
+        order = KeyedPermutation(len(train.examples), 0, 0)(np.arange(most))
+        train = replace(train, examples=tuple(train.examples[i] for i in order.tolist()))
     windows = [fitted.windows(texts, cutter) for texts in train.texts]
     dev_windows = [fitted.windows(texts, cutter) for texts in dev.texts]
     return Material(

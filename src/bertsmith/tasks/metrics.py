@@ -74,6 +74,23 @@ def mean_and_spread(scores: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
 
 
+def confidence_interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """In which the mean over all seeds there could be lies with 95 % confidence, by Student's t; None for fewer than two."""
+    if len(scores) < 2:
+        return None
+    mean, spread = mean_and_spread(scores)
+    freedom = len(scores) - 1
+    around = _STUDENT[min(freedom, len(_STUDENT)) - 1] * spread / len(scores) ** 0.5
+    return mean - around, mean + around
+
+
+# Two-sided 95 % quantiles of Student's t for 1, 2 ... degrees of freedom; beyond the table its last value is on the safe side.
+_STUDENT = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+)
+
+
 def _centered(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, np.float64)
     centered = array - array.mean()

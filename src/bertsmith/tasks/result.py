@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsmith.checkpoints import Checkpoint
-from bertsmith.tasks.metrics import mean_and_spread
+from bertsmith.tasks.metrics import confidence_interval, mean_and_spread
 from bertsmith.tasks.prediction import Evaluation
 from bertsmith.tasks.predictor import Predictor
 from bertsmith.tasks.survey import Survey
@@ -49,6 +49,11 @@ class Finetuned:
         return mean_and_spread(self._scores)[1]
 
     @property
+    def confidence(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of the mean, from the same runs; None for a single one."""
+        return confidence_interval(self._scores)
+
+    @property
     def _scores(self) -> list[float]:
         sound = [run for run in self.runs if not run.collapsed] or list(self.runs)
         return [run.dev.metrics[self.metric] for run in sound]
@@ -66,7 +71,8 @@ class Finetuned:
             said[0] += f", always the most frequent label {self.best.dev.majority:.4f}"
         if len(self.runs) > 1:
             spread = f" ± {self.spread:.4f}" if len(self._scores) > 1 else ""
-            said.append(f"mean {self.mean:.4f}{spread} over {len(self._scores)} of {len(self.runs)} seeds")
+            within = "" if self.confidence is None else ", 95 % confidence {:.4f} to {:.4f}".format(*self.confidence)
+            said.append(f"mean {self.mean:.4f}{spread} over {len(self._scores)} of {len(self.runs)} seeds{within}")
         if self.collapsed:
             several = len(self.collapsed) > 1
             left_out = (
@@ -85,6 +91,7 @@ class Finetuned:
             "metric": self.metric,
             "mean": self.mean,
             "spread": self.spread,
+            "confidence": self.confidence,
             "collapsed": list(self.collapsed),
             "best": {"seed": self.best.seed, "epoch": self.best.epoch, "dev": self.best.dev.as_dict()},
             "runs": [

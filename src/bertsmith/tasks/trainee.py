@@ -21,10 +21,13 @@ ROW = 128  # tokens a packed row, unless a text is longer
 class Trainee:
     """The model of one seed, its dev scores after each epoch, and the weights of the best one."""
 
-    def __init__(self, material: Material, seed: int) -> None:
-        """A pretrained model under a new head."""
+    def __init__(self, material: Material, seed: int, *, patience: int | None = None) -> None:
+        """A pretrained model under a new head; training ends after `patience` epochs that are no better."""
         self.material = material
         self.seed = seed
+        self.has_finished = False
+        self._patience = patience
+        self._last_gain = 0
         self.model = with_new_head(material.start, material.task, seed)
         self._metric = material.task.metric
         self._evaluations: list[Evaluation] = []
@@ -33,12 +36,20 @@ class Trainee:
         self._best_weights: dict[str, torch.Tensor] = {}
 
     def train(self, loop: Loop, batch_size: int) -> Iterator[tuple[int, Step, Evaluation | None]]:
-        """The steps of `loop`, each with its epoch from 1, and with the dev scores where it is an epoch's last."""
+        """The steps of `loop`, each with its epoch from 1, and with the dev scores where it is an epoch's last.
+
+        `has_finished` is True from the last step on.
+        """
         for update in loop.run(self._batches(batch_size)):
-            if update.position.index == 0:
-                yield update.position.epoch, update, self._evaluate()
-            else:
+            if update.position.index:
                 yield update.position.epoch + 1, update, None
+                continue
+            dev = self._evaluate()
+            waited = update.position.epoch - self._last_gain
+            self.has_finished = update.step == loop.steps or (self._patience is not None and waited >= self._patience)
+            yield update.position.epoch, update, dev
+            if self.has_finished:
+                return
 
     def outcome(self) -> SeedRun:
         """The best epoch."""
@@ -80,6 +91,8 @@ class Trainee:
             task, predictions = tuned, list(map(tuned.predict, dev.texts, windows, scores))
         dev = task.evaluate(labels, predictions)
         self._evaluations.append(dev)
+        if self._best is None or dev.metrics[self._metric] > self._best.dev.metrics[self._metric]:
+            self._last_gain = len(self._evaluations)
         # On a tie the later epoch: its learning rate was lower, so its weights have come to rest.
         if self._best is None or dev.metrics[self._metric] >= self._best.dev.metrics[self._metric]:
             collapsed = task.is_collapsed(labels, predictions)
