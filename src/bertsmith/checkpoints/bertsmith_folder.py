@@ -16,8 +16,8 @@ from bertsmith.checkpoints.huggingface_config import SEQUENCE_HEADS, TOKEN_LABEL
 from bertsmith.checkpoints.json_objects import read_object, write_object
 from bertsmith.checkpoints.sentence_transformers import write_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
-from bertsmith.checkpoints.transforms import Rename, Transform
-from bertsmith.checkpoints.weights import FILE_NAME, Storage, read_header, write_weights
+from bertsmith.checkpoints.transforms import Rename, Transform, stored_shapes
+from bertsmith.checkpoints.weights import FILE_NAME, Storage, check_shapes, read_header, write_weights
 from bertsmith.config import from_dict, to_dict
 from bertsmith.errors import CheckpointError, ConfigError
 from bertsmith.text import Tokenizer
@@ -70,6 +70,10 @@ def look(path: Path) -> Source:
         raise CheckpointError(f"{file}: {error}") from None
     if not isinstance(task, dict | None) or not isinstance(lineage, dict) or not isinstance(sentence, dict):
         raise CheckpointError(f"{file}: task, lineage and sentence must be objects.")
+    weights = find_weights(path, FILE_NAME)
+    stored, transforms = read_header(weights), _transforms(description.model)
+    with torch.device("meta"):  # before the tokenizer: that takes more time than all else here
+        check_shapes(weights, stored, stored_shapes(transforms, description.model.build()))
     tokenizer = Tokenizer.load(path)
     if tokenizer.sha256 != description.tokenizer.sha256:
         raise CheckpointError(
@@ -77,15 +81,13 @@ def look(path: Path) -> Source:
             f"{description.tokenizer.sha256}, found {tokenizer.sha256}. Copy the folder again, whole."
         )
     _check_vocabulary(tokenizer, description.model, str(path))
-    weights = find_weights(path, FILE_NAME)
-    stored = read_header(weights)
     return Source(
         path=path,
         format="bertsmith",
         config=description.model,
         tokenizer=tokenizer,
         weights=weights,
-        transforms=_transforms(description.model),
+        transforms=transforms,
         names={name: name for name in stored},
         stored=stored,
         pooling=description.pooling,
