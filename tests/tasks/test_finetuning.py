@@ -138,6 +138,17 @@ def test_a_run_ends_when_it_gets_no_better(job: Finetuning) -> None:
     assert result is not None and len(result.runs) == 2 and result.best.epoch <= reports[-1].epoch
 
 
+def test_a_frozen_encoder_stays_as_it_was(job: Finetuning, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    result = replace(job, freeze=True, learning_rate=2e-2, epochs=1).finish()
+    loaded = load_model(tmp_path / "run")
+    assert loaded.model.mix is not None and not torch.equal(loaded.model.mix.weights, torch.zeros(3))
+    before = checkpoint.model.encoder.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.encoder.state_dict().items())
+    assert Predictor(loaded).evaluate(Predictor(loaded).read_labelled(job.dev)) == result.best.dev
+    assert not (tmp_path / "run" / "model" / "config.json").exists()  # nobody else could read it
+    assert replace(job, freeze=True).default_rate == 1e-3
+
+
 def test_the_first_examples_of_few_are_those_of_more(job: Finetuning) -> None:
     few, more = (replace(job, most=most)._material.train.texts for most in (10, 20))
     assert few == more[:10] and len(set(more)) > 10

@@ -27,6 +27,8 @@ def obstacle(config: nn.Model.Config) -> str | None:
 
     Dropout rates do not count: they may differ from place to place in ours, and do not change what a model computes.
     """
+    if config.mix is not None:
+        return "its heads read a mix of all layers"
     encoder = config.encoder
     if encoder.channels.keys() != {"tokens"} or encoder.masks != {"tokens": nn.Full()}:
         return "it needs the one stream `tokens` under a full attention mask"

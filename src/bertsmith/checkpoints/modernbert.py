@@ -177,6 +177,8 @@ def parts_present(names: Iterable[str]) -> tuple[bool, set[str]]:
 
 def obstacle(config: nn.Model.Config) -> str | None:
     """Why a model of this shape is no ModernBERT to transformers, or None if it is one. Dropout rates do not count."""
+    if config.mix is not None:
+        return "its heads read a mix of all layers"
     encoder = config.encoder
     if encoder.masks != {"tokens": nn.Full()} or encoder.channels != {"tokens": (nn.Lookup.Config(field="input_ids"),)}:
         return "it needs the one stream `tokens`, of token vectors alone, under a full attention mask"

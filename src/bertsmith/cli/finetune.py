@@ -31,6 +31,9 @@ def finetune(
         list[int] | None,
         Option("--seed", help="Can be repeated: one run for each. Default: 0, 1 and 2 below 10,000 examples, else 0."),
     ] = None,
+    freeze: Annotated[
+        bool, Option("--freeze", help="Leave the encoder as it is; train a mix of its layers and the head.")
+    ] = False,
     patience: Annotated[int | None, Option(help="End a run after so many epochs that are no better on dev.")] = None,
     search: Annotated[
         bool, Option("--search", help="First try the paper's grid of learning rates, epochs and batch sizes.")
@@ -59,6 +62,7 @@ def finetune(
         max_length=max_length,
         stride=stride,
         seeds=tuple(seed) if seed else None,
+        freeze=freeze,
         patience=patience,
         device=device,
     )

@@ -10,6 +10,7 @@ blocks.py        one layer of the encoder
 encoder.py       channels + blocks + masks
 pooling.py       one vector for a sequence
 heads.py         scores: masked LM, next sentence, classification, tokens, spans
+scalar_mix.py    all layers at once
 model.py         an encoder with its pooler and heads
 """
 
@@ -29,12 +30,14 @@ from bertsmith.nn.pooling import (
     MaxPooling,
     MeanPooling,
     Pooler,
+    PoolerPooling,
     Pooling,
     RootMeanPooling,
     WeightedMeanPooling,
 )
 from bertsmith.nn.queries_keys import QueriesKeys, QueryKeyNorm, Rotary
 from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
+from bertsmith.nn.scalar_mix import ScalarMix
 
 __all__ = [
     "AppliedMask",
@@ -67,6 +70,7 @@ __all__ = [
     "Output",
     "Plain",
     "Pooler",
+    "PoolerPooling",
     "Pooling",
     "Position",
     "PostNorm",
@@ -78,6 +82,7 @@ __all__ = [
     "RootMeanPooling",
     "Rotary",
     "SameSequence",
+    "ScalarMix",
     "SequenceHead",
     "Sizes",
     "SpanHead",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,15 @@ from bertsmith.nn.heads import Head
 from bertsmith.nn.initialization import initialize
 from bertsmith.nn.masks import AttentionMask
 from bertsmith.nn.pooling import Pooler
+from bertsmith.nn.scalar_mix import ScalarMix
 
 
 @dataclass(frozen=True)
 class Output:
     """What one pass of the encoder gives to the heads.
 
-    `streams` are the last layer's hidden states by stream name, (rows, length, hidden). `pooled` is one vector a sequence,
-    (sequences, hidden), or None for a model without a pooler.
+    `streams` are the last layer's hidden states, or the mix of all, by stream name, (rows, length, hidden). `pooled` is one
+    vector a sequence, (sequences, hidden), or None for a model without a pooler.
     """
 
     streams: Streams
@@ -36,11 +38,15 @@ class Model(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """A whole model. Heads are named by what they were trained for: masked_lm, next_sentence, sequence_label ..."""
+        """A whole model. Heads are named by what they were trained for: masked_lm, next_sentence, sequence_label ...
+
+        With a `mix`, pooler and heads read a mix of all layers of an encoder that is not trained.
+        """
 
         encoder: Encoder.Config
         pooler: bool = True
         heads: dict[str, Head.Config] = field(default_factory=dict)
+        mix: ScalarMix.Config | None = None
 
         def build(self) -> "Model":
             """The model with weights that are not yet set."""
@@ -61,9 +67,21 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = config.encoder.build()
+        self.mix = None if config.mix is None else config.mix.build(config.encoder.num_hidden_layers)
         self.pooler = Pooler(config.encoder.hidden_size) if config.pooler else None
         self.heads = nn.ModuleDict({name: head.build(config.encoder) for name, head in config.heads.items()})
 
     def forward(self, inputs: Batch, masks: Mapping[str, AttentionMask] | None = None) -> Output:
-        streams = self.encoder(inputs, masks)
+        if self.mix is None:
+            streams = self.encoder(inputs, masks)
+        else:
+            layers = self.encoder.layers(inputs, self.encoder.apply_masks(inputs, masks))
+            streams = {"tokens": self.mix([streams["tokens"] for streams in layers])}
         return Output(streams, None if self.pooler is None else self.pooler(streams["tokens"], inputs))
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
+        """As usual; an encoder whose layers are mixed stays as it predicts."""
+        super().train(mode)
+        if self.mix is not None:
+            self.encoder.eval()
+        return self

@@ -1,13 +1,17 @@
 """From the vectors of a sequence's tokens to one vector for the sequence."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from bertsmith.config import Part
+from bertsmith.config import Part, require
 from bertsmith.data import Batch
 from bertsmith.nn.linear import Linear
+
+if TYPE_CHECKING:
+    from bertsmith.nn.model import Output
 
 
 class Pooler(nn.Module):
@@ -28,6 +32,10 @@ class Pooling(Part):
     def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
         """`hidden` (rows, length, hidden) -> (sequences, hidden), float32, in the order of the batch's sequences."""
         raise NotImplementedError
+
+    def of(self, output: "Output", inputs: Batch) -> Tensor:
+        """The same, from all that a model gives."""
+        return self(output.streams["tokens"], inputs)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,15 @@ class LastTokenPooling(Pooling, kind="lasttoken"):
 
     def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
         return hidden.flatten(0, 1)[inputs.starts + inputs.lengths - 1].float()
+
+
+@dataclass(frozen=True)
+class PoolerPooling(Pooling, kind="pooler"):
+    """What the model's own pooler makes of [CLS]. It has weights, so there is nothing to be had from token vectors alone."""
+
+    def of(self, output: "Output", inputs: Batch) -> Tensor:
+        require(output.pooled is not None, "pooling", "the model has no pooler, whose vector is asked for")
+        return cast(Tensor, output.pooled).float()
 
 
 def _tokens(hidden: Tensor, inputs: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,6 +39,7 @@ from bertsmith.train.log import Log, plain
 LOG_EVERY = 10
 _MANY_EXAMPLES = 10_000
 _SEEDS = (0, 1, 2)
+_FROZEN_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Finetuning:
         stride: how many tokens lie between the beginnings of two windows, at most; None is half of one.
         seeds: one run for each, 0 to 2**32 - 1; a seed decides the new head, the order of examples, and dropout. None is 0,
             1 and 2 for fewer than 10,000 training examples, where scores depend much on it (Dodge et al. 2020), else 0.
+        freeze: leave the encoder as it is, and train a mix of its layers, the pooler and the head alone (Peters et al. 2018,
+            eq. 1; Devlin et al. 2018, §5.3): quicker, mostly worse, and a folder for bertsmith only.
         patience: a run ends after so many epochs without a better score on dev; None trains all epochs.
         most: how many training examples to use at most, always the same ones in the same order; None is all.
         device: where to train: cpu, or cuda where there is one.
@@ -106,6 +109,7 @@ class Finetuning:
     max_length: int | None = None
     stride: int | None = None
     seeds: tuple[int, ...] | None = None
+    freeze: bool = False
     patience: int | None = None
     most: int | None = None
     optimizer: Optimizer = AdamW()
@@ -155,7 +159,7 @@ class Finetuning:
         best: tuple[SeedRun, Model, Task] | None = None
         started = time.perf_counter()
         for number, seed in enumerate(seeds):
-            trainee = Trainee(material, seed, patience=self.patience)
+            trainee = Trainee(material, seed, patience=self.patience, freeze=self.freeze)
             for epoch, update, dev in trainee.train(self._loop(trainee), self.batch_size):
                 step = number * self._steps + update.step
                 report = Report(step, steps, seed, epoch, update, time.perf_counter() - started, dev)
@@ -184,7 +188,9 @@ class Finetuning:
 
     @property
     def default_rate(self) -> float:
-        """The learning rate for a model of this size."""
+        """The learning rate for a model of this size; for a head alone, 1e-3."""
+        if self.freeze:
+            return _FROZEN_RATE
         return default_learning_rate(self.start.model.config.encoder.hidden_size)
 
     @cached_property
@@ -253,6 +259,7 @@ class Finetuning:
             "stride": self.stride,
             "seeds": list(self._seeds),
             "patience": self.patience,
+            "freeze": self.freeze,
             "optimizer": self.optimizer.kind,
             "precision": str(precision_dtype(self.precision, find_device(self.device))).removeprefix("torch."),
         }

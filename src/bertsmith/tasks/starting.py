@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bertsmith.checkpoints import Checkpoint
-from bertsmith.nn import Model
+from bertsmith.nn import Model, ScalarMix
 from bertsmith.tasks.task import Task
 
 
@@ -16,16 +16,18 @@ def random_twin(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     return replace(checkpoint, model=model, task=None, lineage={"random": {"seed": seed}}, path=None)
 
 
-def with_new_head(checkpoint: Checkpoint, task: Task, seed: int) -> Model:
+def with_new_head(checkpoint: Checkpoint, task: Task, seed: int, *, freeze: bool = False) -> Model:
     """The checkpoint's encoder, and its pooler if the head wants one, under a new head for `task`; the rest stays behind.
 
-    What is new is initialized as a pure function of `seed`.
+    What is new is initialized as a pure function of `seed`. With `freeze` the encoder is not to be trained, and the head reads
+    a mix of its layers.
     """
     objective = task.objective()
     config = Model.Config(
         encoder=checkpoint.model.config.encoder,
         pooler=objective.needs_pooler,
         heads={objective.kind: objective.head()},
+        mix=ScalarMix.Config() if freeze else None,
     )
     model = config.initialized(seed)
     kept = {
@@ -34,4 +36,5 @@ def with_new_head(checkpoint: Checkpoint, task: Task, seed: int) -> Model:
         if name.startswith("encoder.") or (objective.needs_pooler and name.startswith("pooler."))
     }
     model.load_state_dict({**model.state_dict(), **kept})
+    model.encoder.requires_grad_(not freeze)
     return model

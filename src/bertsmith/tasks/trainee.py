@@ -21,14 +21,14 @@ ROW = 128  # tokens a packed row, unless a text is longer
 class Trainee:
     """The model of one seed, its dev scores after each epoch, and the weights of the best one."""
 
-    def __init__(self, material: Material, seed: int, *, patience: int | None = None) -> None:
+    def __init__(self, material: Material, seed: int, *, patience: int | None = None, freeze: bool = False) -> None:
         """A pretrained model under a new head; training ends after `patience` epochs that are no better."""
         self.material = material
         self.seed = seed
         self.has_finished = False
         self._patience = patience
         self._last_gain = 0
-        self.model = with_new_head(material.start, material.task, seed)
+        self.model = with_new_head(material.start, material.task, seed, freeze=freeze)
         self._metric = material.task.metric
         self._evaluations: list[Evaluation] = []
         self._best: SeedRun | None = None
@@ -60,6 +60,7 @@ class Trainee:
         """The model as it was after the best epoch, on the CPU, and the task with what was chosen for it on dev."""
         self.model.to("cpu").encoder.stream_dtype = torch.float32
         self.model.load_state_dict(self._best_weights)
+        self.model.requires_grad_(True)
         return self.model, self._best_task
 
     def _batches(self, batch_size: int) -> Iterator[Drawn]:
