@@ -125,7 +125,7 @@ def test_padding_is_cut_back_and_said(foreign: Path, edit: Edit, tmp_path: Path)
         done = convert(foreign, tmp_path / to, to=to)
         assert json.loads((tmp_path / to / config).read_text(encoding="utf-8"))["vocab_size"] == 37
         assert "3 vectors of padding behind the 37 tokens are left out: no text has them" in done.remarks
-        assert "tensors that are no weights of their own: cls.predictions.decoder.weight" in done.left_out
+        assert "tensors that the model does not use: cls.predictions.decoder.weight" in done.left_out
 
 
 def test_a_twin_stands_in_for_its_original(foreign: Path, tmp_path: Path) -> None:

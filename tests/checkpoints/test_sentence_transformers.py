@@ -12,6 +12,7 @@ from bertsmith.errors import CheckpointError
 
 Edit = Callable[..., None]
 OLD, NEW = "sentence_transformers.models", "sentence_transformers.sentence_transformer.modules"
+POOLINGS = [kind() for name, kind in nn.Pooling.kinds().items() if name != "pooler"]  # which is a dense layer there
 
 
 def write(file: Path, content: Any) -> None:
@@ -26,10 +27,12 @@ def modules(folder: Path, *types: str, paths: tuple[str, ...] = ("", "1_Pooling"
     write(folder / "modules.json", listing)
 
 
-@pytest.mark.parametrize("pooling", [kind() for kind in nn.Pooling.kinds().values()])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_round_trip(tmp_path: Path, pooling: nn.Pooling, normalize: bool) -> None:
-    write_sentence_model(tmp_path, pooling, normalize=normalize, hidden_size=12, max_length=19)
+def test_round_trip(
+    tmp_path: Path, checkpoint: Callable[..., Checkpoint], pooling: nn.Pooling, normalize: bool
+) -> None:
+    write_sentence_model(tmp_path, pooling, normalize=normalize, model=checkpoint().model, max_length=19)
     found = read_sentence_model(tmp_path)
     assert found is not None
     assert (found.transformer, found.pooling, found.normalize, found.max_length) == (tmp_path, pooling, normalize, 19)
@@ -100,7 +103,7 @@ def test_other_poolings_are_named(tmp_path: Path, config: dict[str, Any], named:
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        ((f"{OLD}.Transformer", f"{OLD}.Pooling", f"{OLD}.Dense"), "runs Transformer, Pooling, Dense; supported are"),
+        ((f"{OLD}.Transformer", f"{OLD}.Pooling", f"{OLD}.CNN"), "runs Transformer, Pooling, CNN; supported are"),
         ((f"{OLD}.Transformer",), "runs Transformer; supported are"),
         ((f"{OLD}.Pooling", f"{OLD}.Transformer"), "runs Pooling, Transformer; supported are"),
         ((), "runs nothing"),
@@ -166,6 +169,9 @@ def test_encoder_in_a_folder_of_its_own(tmp_path: Path, checkpoint: Callable[...
     assert (found.normalize, found.tokenizer.max_length, found.path) == (True, 19, tmp_path / "model")
 
 
-def test_an_unknown_pooling_is_not_written(tmp_path: Path) -> None:
+def test_what_cannot_be_written(tmp_path: Path, checkpoint: Callable[..., Checkpoint]) -> None:
+    without = checkpoint(pooler=False, heads={}).model
+    with pytest.raises(CheckpointError, match="its vectors are to come from a pooler, and it has none"):
+        write_sentence_model(tmp_path, nn.PoolerPooling(), normalize=False, model=without, max_length=19)
     with pytest.raises(CheckpointError, match="sentence-transformers has no pooling ''"):
-        write_sentence_model(tmp_path, nn.Pooling(), normalize=False, hidden_size=12, max_length=19)
+        write_sentence_model(tmp_path, nn.Pooling(), normalize=False, model=without, max_length=19)

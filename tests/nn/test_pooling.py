@@ -3,11 +3,14 @@ import torch
 
 from bertsmith.config import from_dict, to_dict
 from bertsmith.data import Batch, Example, pack, pad
+from bertsmith.errors import ConfigError
 from bertsmith.nn import (
     ClsPooling,
     LastTokenPooling,
     MaxPooling,
     MeanPooling,
+    Output,
+    PoolerPooling,
     Pooling,
     RootMeanPooling,
     WeightedMeanPooling,
@@ -58,6 +61,15 @@ def test_pooling_adds_up_in_float32(examples: list[Example], pooling: Pooling) -
     torch.testing.assert_close(pooling(hidden, batch), pooling(hidden.float(), batch))
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_pooler_pools(examples: list[Example]) -> None:
+    batch = pad(examples, pad_id=0)
+    streams, pooled = {"tokens": torch.zeros(3, 7, 12)}, torch.randn(3, 12).bfloat16()
+    assert torch.equal(PoolerPooling().of(Output(streams, pooled), batch), pooled.float())
+    assert torch.equal(ClsPooling().of(Output(streams, pooled), batch), torch.zeros(3, 12))
+    with pytest.raises(ConfigError, match="the model has no pooler, whose vector is asked for"):
+        PoolerPooling().of(Output(streams, None), batch)
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, PoolerPooling()])
 def test_round_trip(pooling: Pooling) -> None:
     assert from_dict(Pooling, to_dict(pooling)) == pooling

@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from bertsmith import nn
+from bertsmith import load, nn
 from bertsmith.checkpoints import convert, describe, load_model
 from bertsmith.data import Example, pad
+from bertsmith.errors import CheckpointError
 
 Theirs = Callable[[list[Example]], dict[str, torch.Tensor]]
 Tensors = dict[str, torch.Tensor]
@@ -239,6 +240,73 @@ def test_every_pooling_of_sentence_transformers(make: Any, tmp_path: Path, texts
     np.testing.assert_allclose(again.encode(list(texts)), expected, atol=1e-5)
 
 
+DENSE = {"in_features": 24, "out_features": 24, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+
+
+@pytest.fixture
+def labse(make: Any) -> Path:
+    """A dense layer behind [CLS], as LaBSE has it: BERT's pooler, in a folder of its own. The other pooler is not used."""
+    folder, _ = make(Relative(sentence=("Pooling", "Dense", "Normalize"), pooling="cls_token"))
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(DENSE), encoding="utf-8")
+    generator = torch.Generator().manual_seed(8)
+    layer = {
+        "linear.weight": torch.randn(24, 24, generator=generator),
+        "linear.bias": torch.randn(24, generator=generator),
+    }
+    save_file(layer, folder / "2_Dense" / "model.safetensors")
+    return folder
+
+
+def test_labse(labse: Path, tmp_path: Path, texts: tuple[str, ...]) -> None:
+    reference = SentenceTransformer(str(labse), device="cpu")
+    assert [type(module).__name__ for module in reference] == ["Transformer", "Pooling", "Dense", "Normalize"]
+    expected = reference.encode(list(texts))
+    assert load_model(labse).pooling == nn.PoolerPooling()
+    np.testing.assert_allclose(load(labse).embed(texts), expected, atol=1e-5)
+    reference.save(str(tmp_path / "new"))
+    np.testing.assert_allclose(load(tmp_path / "new").embed(texts), expected, atol=1e-5)
+    done = convert(labse, tmp_path / "ours", to="st")
+    assert "tensors that the model does not use: pooler.dense.bias, pooler.dense.weight" in done.left_out
+    np.testing.assert_allclose(load(tmp_path / "ours").embed(texts), expected, atol=1e-5)
+    written = SentenceTransformer(str(tmp_path / "ours"), device="cpu")
+    np.testing.assert_allclose(written.encode(list(texts)), expected, atol=1e-5)
+    weights = labse / "2_Dense" / "model.safetensors"
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"2_Dense: it has only pytorch_model\.bin"):
+        load_model(labse)
+    convert(labse, tmp_path / "again", to="st")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "ours" / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out_features": 12}, "is no pooler of BERT"),
+        ({"bias": False}, "bias is False"),
+        ({"use_residual": True}, "use_residual is True"),
+        (
+            {"activation_function": "torch.nn.modules.linear.Identity"},
+            "activation_function is 'torch.nn.modules.linear",
+        ),
+        ({"module_input_name": "token_embeddings"}, "module_input_name is 'token_embeddings'"),
+    ],
+)
+def test_other_dense_layers_are_refused(labse: Path, changes: dict[str, Any], message: str) -> None:
+    edit(labse / "2_Dense" / "config.json", changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(labse)
+
+
+def test_one_pooler_cannot_be_two(labse: Path) -> None:
+    edit(labse / "config.json", {"architectures": ["BertForNextSentencePrediction"]})
+    with pytest.raises(CheckpointError, match="its heads and its dense layer need a pooler each"):
+        load_model(labse)
+
+
 def vectors(folder: Path, texts: tuple[str, ...]) -> np.ndarray:
     ours = load_model(folder)
     examples = []
@@ -247,7 +315,6 @@ def vectors(folder: Path, texts: tuple[str, ...]) -> np.ndarray:
         examples.append(Example({"input_ids": np.array(encoding.ids), "token_type_ids": np.array(encoding.type_ids)}))
     batch = pad(examples, pad_id=0)
     with torch.inference_mode():
-        found = ours.pooling(ours.model.encoder(batch)["tokens"], batch)
+        found = ours.pooling.of(ours.model(batch), batch)
     assert ours.normalize
-    assert isinstance(ours.pooling, nn.Pooling)
     return torch.nn.functional.normalize(found).numpy()

@@ -195,11 +195,11 @@ def embed(checkpoint: Checkpoint, texts: tuple[str, ...]) -> np.ndarray:
     encodings = [tokenizer.encode(text, special_tokens=True, max_length=tokenizer.max_length) for text in texts]
     examples = [Example({"input_ids": np.array(e.ids), "token_type_ids": np.array(e.type_ids)}) for e in encodings]
     batch = pack(examples, length=max(map(len, examples)), pad_id=tokenizer.vocabulary.pad_id)
-    vectors = checkpoint.pooling(checkpoint.model.encoder(batch)["tokens"], batch)
+    vectors = checkpoint.pooling.of(checkpoint.model(batch), batch)
     return (torch.nn.functional.normalize(vectors) if checkpoint.normalize else vectors).numpy()
 
 
-@pytest.mark.parametrize("pooling", [nn.MeanPooling(), nn.ClsPooling()])
+@pytest.mark.parametrize("pooling", [nn.MeanPooling(), nn.ClsPooling(), nn.PoolerPooling()])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_sentence_transformers_embeds_the_same(
     saved: Callable[..., Checkpoint], texts: tuple[str, ...], pooling: nn.Pooling, normalize: bool

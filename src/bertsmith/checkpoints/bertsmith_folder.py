@@ -118,7 +118,7 @@ def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
             folder,
             checkpoint.pooling,
             normalize=checkpoint.normalize,
-            hidden_size=config.encoder.hidden_size,
+            model=checkpoint.model,
             max_length=tokenizer.max_length,
             settings=checkpoint.sentence,
         )

@@ -173,10 +173,10 @@ def _on_the_tokenizer(found: Source) -> Iterator[str]:
 
 
 def _tensors_left_out(found: Source) -> Iterator[str]:
-    """Tensors of the file that are no weights of the model: buffers, and those that stand there twice."""
+    """Tensors of the file that are no weights of the model: buffers, those that stand there twice, a replaced pooler."""
     used = {found.names[name] for transform in found.transforms for name in transform.theirs}
     if extra := sorted(found.stored.keys() - used):
-        yield f"tensors that are no weights of their own: {', '.join(extra)}"
+        yield f"tensors that the model does not use: {', '.join(extra)}"
 
 
 def _head_of_graph(checkpoint: Checkpoint, head: str | None) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bertsmith import nn
 from bertsmith.checkpoints import huggingface_names as hf_names
@@ -19,7 +20,7 @@ from bertsmith.checkpoints.huggingface_config import (
 )
 from bertsmith.checkpoints.huggingface_weights import PICKLE, Weights, open_weights
 from bertsmith.checkpoints.json_objects import read_object
-from bertsmith.checkpoints.sentence_transformers import read_sentence_model
+from bertsmith.checkpoints.sentence_transformers import DENSE, read_sentence_model
 from bertsmith.checkpoints.source import Source, find_weights, most_positions
 from bertsmith.checkpoints.weights import FILE_NAME, check_shapes
 from bertsmith.errors import CheckpointError, ConfigError
@@ -63,10 +64,14 @@ def look(path: Path, *, pickled: bool = False) -> Source:
     except ValueError as error:
         raise CheckpointError(f"{weights.file}: {error}.") from None
     names = _without_tied(weights, names, kind.TIED)
+    if sentence_model and sentence_model.dense:
+        weights, names = _with_dense(weights, names, open_weights(sentence_model.dense, pickled=pickled))
     tokenizer = _read_tokenizer(folder, bert)
     pooler, present = kind.parts_present(names)
     try:
         heads = bert.heads() | present
+        if sentence_model and sentence_model.dense and not heads.isdisjoint(POOLED_HEADS):
+            raise ConfigError("its heads and its dense layer need a pooler each, and a model has one")
         # The class that the configuration names, and whatever else the weights hold.
         config = bert.model_config(
             pooler=pooler or not heads.isdisjoint(POOLED_HEADS), heads=heads, tokens=len(tokenizer.vocabulary)
@@ -126,6 +131,27 @@ def _without_tied(weights: Weights, names: Mapping[str, str], tied: Mapping[str,
             )
         del kept[twin]
     return kept
+
+
+def _with_dense(weights: Weights, names: Mapping[str, str], dense: Weights) -> tuple[Weights, dict[str, str]]:
+    """The weights and names of a model whose pooler is a dense layer in a file of its own.
+
+    The transformer's own pooler gives way to it: sentence-transformers does not run it.
+    """
+    mark = f"{dense.file.parent.name}/"
+    stored = {**weights.stored, **{mark + name: found for name, found in dense.stored.items()}}
+
+    def read(name: str) -> Tensor:
+        return dense.read(name.removeprefix(mark)) if name.startswith(mark) else weights.read(name)
+
+    renamed = {
+        **{name: in_file for name, in_file in names.items() if not name.startswith("bert.pooler.")},
+        **{f"bert.pooler.{transform.ours}": mark + transform.theirs[0] for transform in DENSE},
+    }
+    if missing := [name for name in renamed.values() if name not in stored]:
+        raise CheckpointError(f"{dense.file}: has no {', '.join(missing)}. Copy the folder again, whole.")
+    parts = (*(weights.parts or (weights.file,)), dense.file)
+    return Weights(weights.file, stored, read, parts), renamed
 
 
 def _read_tokenizer(folder: Path, bert: BertConfig | modernbert.ModernBertConfig) -> Tokenizer:

@@ -1,7 +1,7 @@
 """The weights in a folder of transformers: one safetensors file, several with an index, or a pickle to be converted."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -25,12 +25,11 @@ class Weights:
     stored: Mapping[str, Stored]
     read: Callable[[str], Tensor]
     parts: tuple[Path, ...] = ()
-    remarks: tuple[str, ...] = field(default=())
 
     @property
     def is_one_safetensors_file(self) -> bool:
         """Whether `bertsmith.checkpoints.weights` reads them."""
-        return self.file.name == FILE_NAME
+        return self.file.name == FILE_NAME and not self.parts
 
 
 def open_weights(folder: Path, *, pickled: bool) -> Weights:

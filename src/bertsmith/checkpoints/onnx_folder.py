@@ -64,7 +64,7 @@ def write(folder: Path, checkpoint: Checkpoint, head: str | None) -> Checked:
             folder,
             checkpoint.pooling,
             normalize=checkpoint.normalize,
-            hidden_size=config.encoder.hidden_size,
+            model=checkpoint.model,
             max_length=tokenizer.max_length,
             settings=checkpoint.sentence,
         )
@@ -136,7 +136,7 @@ def _ours(graph: Graph, checkpoint: Checkpoint, examples: list[Example]) -> list
 
     hidden = output.at(tokens)
     if graph.head is None:
-        vectors = checkpoint.pooling(output.streams["tokens"], batch)
+        vectors = checkpoint.pooling.of(output, batch)
         vectors = torch.nn.functional.normalize(vectors) if checkpoint.normalize else vectors
         return [list(vectors.numpy()), by_example(hidden)]
     head: Any = model.heads[graph.head]

@@ -25,6 +25,7 @@ from bertsmith.nn import (
     MaxPooling,
     MeanPooling,
     Output,
+    PoolerPooling,
     Pooling,
     RootMeanPooling,
     SpanHead,
@@ -63,7 +64,8 @@ class Graph(nn.Module):
         if self.head is not None:
             return self._scores(output, self.model.heads[self.head])
         hidden = output.streams["tokens"]
-        vectors = pool_rows(self.pooling, hidden, given["attention_mask"])
+        pooled = isinstance(self.pooling, PoolerPooling)
+        vectors = output.pooled if pooled else pool_rows(self.pooling, hidden, given["attention_mask"])
         return F.normalize(vectors) if self.normalize else vectors, hidden
 
     def _outputs(self) -> tuple[str, ...]:

@@ -12,6 +12,9 @@ from typing import Any
 
 from bertsmith import nn
 from bertsmith.checkpoints.json_objects import read_object, read_objects, write_object
+from bertsmith.checkpoints.transforms import Rename, Transform
+from bertsmith.checkpoints.weights import FILE_NAME as WEIGHTS
+from bertsmith.checkpoints.weights import write_weights
 from bertsmith.errors import CheckpointError, nearest
 
 MODULES = "modules.json"
@@ -45,13 +48,18 @@ _POOLINGS: dict[str, nn.Pooling] = {
 _SETTINGS: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
 _INCLUDE_PROMPT = "include_prompt"
 
+DENSE: list[Transform] = [Rename(f"dense.{kind}", f"linear.{kind}") for kind in ("weight", "bias")]
+"""A pooler's parameters, and their names in the file of a dense layer."""
+
+_TANH = "torch.nn.modules.activation.Tanh"
+
 
 @dataclass(frozen=True)
 class SentenceModel:
     """What a folder says on making one vector of a text.
 
     `transformer` is the folder with the encoder's files. `max_length` is None where the tokenizer's files say it.
-    `settings` is the rest, as `Checkpoint.sentence`.
+    `settings` is the rest, as `Checkpoint.sentence`. `dense` is the folder of a dense layer that is BERT's pooler.
     """
 
     transformer: Path
@@ -59,6 +67,7 @@ class SentenceModel:
     normalize: bool
     max_length: int | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    dense: Path | None = None
 
 
 def read_sentence_model(folder: Path) -> SentenceModel | None:
@@ -71,18 +80,29 @@ def read_sentence_model(folder: Path) -> SentenceModel | None:
     if not file.is_file():
         return None
     names, paths = _read_modules(file)
-    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    if names[:2] != ["Transformer", "Pooling"] or names[2:] not in (
+        [],
+        ["Normalize"],
+        ["Dense"],
+        ["Dense", "Normalize"],
+    ):
         raise CheckpointError(
-            f"{file}: runs {', '.join(names) or 'nothing'}; supported are Transformer, Pooling and perhaps Normalize."
+            f"{file}: runs {', '.join(names) or 'nothing'}; supported are Transformer, Pooling, and perhaps Dense and "
+            "Normalize."
         )
     transformer = folder / paths[0]
     pooling, include_prompt = _read_pooling(folder / paths[1] / "config.json")
+    dense = folder / paths[2] if "Dense" in names else None
+    if dense is not None:
+        _check_dense(dense / "config.json", pooling)
+        pooling = nn.PoolerPooling()
     return SentenceModel(
         transformer=transformer,
         pooling=pooling,
         normalize="Normalize" in names,
         max_length=_read_max_length(transformer / _TRANSFORMER_CONFIG),
         settings=_read_settings(folder / _MODEL_CONFIG) | include_prompt,
+        dense=dense,
     )
 
 
@@ -91,20 +111,28 @@ def write_sentence_model(
     pooling: nn.Pooling,
     *,
     normalize: bool,
-    hidden_size: int,
+    model: nn.Model,
     max_length: int,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the files beside those of the encoder, which lies in `folder` itself. `settings` as `Checkpoint.sentence`.
 
+    The vector of a pooler is that of [CLS] behind a dense layer there, so the pooler's weights are written once more.
+
     Raises:
-        CheckpointError: sentence-transformers has no such pooling.
+        CheckpointError: sentence-transformers has no such pooling, or the model has no pooler to pool with.
     """
+    hidden_size = model.config.encoder.hidden_size
+    pooled = isinstance(pooling, nn.PoolerPooling)
+    if pooled and model.pooler is None:
+        raise CheckpointError("The model is not saved: its vectors are to come from a pooler, and it has none.")
+    pooling = nn.ClsPooling() if pooled else pooling
     if pooling not in _POOLINGS.values():
         raise CheckpointError(
             f"sentence-transformers has no pooling {pooling.kind!r}.{nearest(pooling.kind, _POOLINGS)}"
         )
-    modules = [("Transformer", ""), ("Pooling", _POOLING_FOLDER)] + [("Normalize", "2_Normalize")] * normalize
+    names = ["Transformer", "Pooling", *["Dense"] * pooled, *["Normalize"] * normalize]
+    modules = [(name, f"{i}_{name}" if i else "") for i, name in enumerate(names)]
     types = "sentence_transformers.models"
     write_object(
         folder / MODULES,
@@ -113,7 +141,12 @@ def write_sentence_model(
     for _, path in modules[1:]:
         (folder / path).mkdir()
     if normalize:
-        write_object(folder / "2_Normalize" / "config.json", {})  # an empty folder would not survive git or an archive
+        write_object(folder / modules[-1][1] / "config.json", {})  # an empty folder would not survive git or an archive
+    if pooled and model.pooler is not None:
+        dense = folder / modules[2][1]
+        sizes = {"in_features": hidden_size, "out_features": hidden_size, "bias": True}
+        write_object(dense / "config.json", sizes | {"activation_function": _TANH})
+        write_weights(model.pooler, DENSE, dense / WEIGHTS)
     write_object(
         folder / _POOLING_FOLDER / "config.json",
         {"word_embedding_dimension": hidden_size}
@@ -121,8 +154,8 @@ def write_sentence_model(
         | {_INCLUDE_PROMPT: (settings or {}).get(_INCLUDE_PROMPT, True)},
     )
     write_object(folder / _TRANSFORMER_CONFIG, {"max_seq_length": max_length, "do_lower_case": False})
-    model = {key: (settings or {}).get(key, value) for key, value in _SETTINGS.items()}
-    write_object(folder / _MODEL_CONFIG, {"__version__": {"sentence_transformers": _LAYOUT}} | model)
+    kept = {key: (settings or {}).get(key, value) for key, value in _SETTINGS.items()}
+    write_object(folder / _MODEL_CONFIG, {"__version__": {"sentence_transformers": _LAYOUT}} | kept)
 
 
 def _read_modules(file: Path) -> tuple[list[str], list[str]]:
@@ -152,6 +185,22 @@ def _read_pooling(file: Path) -> tuple[nn.Pooling, dict[str, Any]]:
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise CheckpointError(f"{file}: pools by {modes!r:.120}; supported is one of {', '.join(_POOLINGS)}.")
     return _POOLINGS[modes[0]], {} if config.get(_INCLUDE_PROMPT, True) else {_INCLUDE_PROMPT: False}
+
+
+def _check_dense(file: Path, pooling: nn.Pooling) -> None:
+    """Refuse a dense layer that is not BERT's pooler: tanh(W h[CLS] + b), with W square."""
+    config = read_object(file)
+    _expect(file, config, "activation_function", (_TANH, None))
+    _expect(file, config, "bias", (True, None))
+    _expect(file, config, "use_residual", (False, None))
+    for key in ("module_input_name", "module_output_name"):
+        _expect(file, config, key, ("sentence_embedding", None))
+    square = config.get("in_features") == config.get("out_features")
+    if not square or not isinstance(pooling, nn.ClsPooling):
+        raise CheckpointError(
+            f"{file}: is no pooler of BERT, which takes the vector of [CLS] and gives one of the same size; no other dense "
+            "layer is supported."
+        )
 
 
 def _read_max_length(file: Path) -> int | None:

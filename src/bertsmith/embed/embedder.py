@@ -96,7 +96,7 @@ class Embedder:
     @torch.inference_mode()
     def _vectors(self, encodings: Sequence[Encoding]) -> np.ndarray:
         inputs = batch_encodings(encodings, self.tokenizer)
-        vectors = self.pooling(self.model.encoder(inputs)["tokens"], inputs)
+        vectors = self.pooling.of(self.model(inputs), inputs)
         if self.normalize:
             vectors = torch.nn.functional.normalize(vectors)
         return vectors.numpy()
