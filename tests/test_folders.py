@@ -10,7 +10,7 @@ import pytest
 
 from bertsmith import folders
 from bertsmith.errors import CheckpointError, UsageError
-from bertsmith.folders import INTEGRITY, publish, recover, sha256_of, verify
+from bertsmith.folders import INTEGRITY, publish, recover, sha256_of, verify, verify_listed
 
 
 def write_example(folder: Path, text: str = "hello") -> None:
@@ -164,6 +164,48 @@ def test_verify_refuses_a_folder_without_a_usable_integrity_file(tmp_path: Path)
     )
     with pytest.raises(CheckpointError, match="outside the folder"):
         verify(tmp_path, thorough=False)
+
+
+def test_what_costs_least_is_checked_first(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with publish(path) as folder:
+        for name, size in (("a.bin", 3000), ("b.bin", 200), ("c.bin", 1000)):
+            (folder / name).write_bytes(bytes(size))
+    for name in ("a.bin", "b.bin"):
+        (path / name).write_bytes(b"\1" + (path / name).read_bytes()[1:])
+    (path / "c.bin").write_bytes(bytes(999))
+    with pytest.raises(CheckpointError, match=r"c\.bin: expected 1000 bytes, found 999"):  # a size before any hash
+        verify(path, thorough=True)
+    (path / "c.bin").write_bytes(bytes(1000))
+    with pytest.raises(CheckpointError, match=r"b\.bin: expected SHA-256"):  # the smaller file first
+        verify(path, thorough=True)
+    assert set(verify(path, thorough=True, later=("a.bin", "b.bin"))) == {"a.bin", "b.bin", "c.bin"}
+    with pytest.raises(CheckpointError, match=r"a\.bin: expected SHA-256"):
+        verify_listed(path / "a.bin")
+    verify_listed(path / "c.bin")
+    verify_listed(tmp_path / "in no such folder.bin")
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a gigabyte", "deep", "cut off", "a listed pipe"])
+def test_a_hostile_list_is_refused_at_once(tmp_path: Path, what: str) -> None:
+    with publish(tmp_path / "model") as folder:
+        write_example(folder)
+    file = tmp_path / "model" / INTEGRITY
+    if what == "cut off":
+        os.truncate(file, file.stat().st_size - 1)
+    elif what == "a listed pipe":
+        file = tmp_path / "model" / "a.txt"
+    if what != "cut off":
+        file.unlink()
+    if "pipe" in what:
+        os.mkfifo(file)
+    elif what == "a gigabyte":
+        file.touch()
+        os.truncate(file, 1 << 30)
+    elif what == "deep":
+        file.write_text("[" * 1_000_000, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="no regular file" if what == "a listed pipe" else "integrity"):
+        verify(tmp_path / "model", thorough=True)
 
 
 def test_a_living_publisher_is_left_alone_and_a_dead_one_swept(tmp_path: Path) -> None:
