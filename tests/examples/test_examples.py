@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,23 @@ def test_like_google(corpus: Path, shard_folder: Path) -> None:
     first = json.loads(said.splitlines()[0])
     assert len(first["input_ids"]) == len(first["segment_ids"]) <= 128
     assert len(first["masked_lm_positions"]) == len(first["masked_lm_ids"]) <= 20
+
+
+@pytest.mark.parametrize("name", ["06_tag.py", "07_answers.py", "08_choose.py", "09_several_labels.py"])
+def test_tasks(
+    own_bert: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the files that lie beside them; in this process, because each would import everything anew."""
+    said = {
+        "06_tag.py": ["labels: O", "over 3 of 3 seeds", "('Chicago', '"],
+        "07_answers.py": ["dev f1", "windows: Candidate(text='"],
+        "08_choose.py": ["dev accuracy", "ball. {'0': 0."],
+        "09_several_labels.py": ["dev micro_f1", "dev accuracy", "dev spearman"],
+    }
+    monkeypatch.setattr(sys, "argv", [name, str(own_bert), str(tmp_path / "out")])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert [part for part in said[name] if part not in shown] == []
 
 
 def test_every_example_is_run_here() -> None:
