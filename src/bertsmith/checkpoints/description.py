@@ -27,7 +27,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Keys: `path`, `format` (bertsmith, huggingface, sentence-transformers or google), `architecture` (the class of transformers
     that loads it, None if none does), `sizes`, `parameters`, `heads`, `pooler`, `task`, `tokenizer`, `pooling`,
-    `normalize`, `weights`, `lineage`, and `missing`, sentences on what it cannot do or does not say.
+    `normalize`, `sentence` (prompts and the like), `weights`, `lineage`, and `missing`, sentences on what it cannot do or
+    does not say.
 
     Raises:
         CheckpointError, VocabularyError: as `load_model`; but hashes are not checked and numbers not looked at.
@@ -54,6 +55,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         },
         "pooling": source.pooling.kind,
         "normalize": source.normalize,
+        "sentence": to_dict(source.sentence),
         "weights": _weights(source),
         "lineage": to_dict(source.lineage),
         "missing": list(_missing(source)),

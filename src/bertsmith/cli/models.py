@@ -1,6 +1,6 @@
 """bertsmith models: what is in a model folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,15 +57,33 @@ def show(path: Annotated[Path, Argument(help="A model folder or name.")], json: 
             **{name: f"{value:,}" for name, value in model["sizes"].items()},
             "parameters": f"{model['parameters']:,}",
             "heads": ", ".join(model["heads"]) or "none",
+            "pooler": "yes" if model["pooler"] else "no",
             "task": _task(model),
-            "tokenizer": f"{tokenizer['casing']}, {tokenizer['behaviour']} behaviour, {tokenizer['tokens']:,} tokens",
-            "embedding": f"{model['pooling']} pooling{', normalized' if model['normalize'] else ''}",
-            "weights": f"{weights['bytes']:,} bytes, SHA-256 {weights['sha256'] or 'not given'}",
-            "recipe": (model["lineage"].get("recipe") or {}).get("name", "not given"),
+            "tokenizer": f"{tokenizer['casing']}, {tokenizer['behaviour']} behaviour, {tokenizer['tokens']:,} tokens, "
+            f"at most {tokenizer['max_length']:,} at a time",
+            "embedding": f"{model['pooling']} pooling{', normalized' if model['normalize'] else ''}"
+            f"{_prompts(model['sentence'].get('prompts'))}",
+            "weights": f"{weights['file']}, {weights['bytes']:,} bytes of {', '.join(weights['dtypes'])}, "
+            f"SHA-256 {weights['sha256'] or 'not given'}",
+            "lineage": ", ".join(_lineage(model["lineage"])) or "not given",
         }
     )
     for line in model["missing"]:
         talk.print(line, soft_wrap=True)
+
+
+def _prompts(prompts: Mapping[str, str] | None) -> str:
+    return f"; prompts, which are not applied: {', '.join(prompts)}" if prompts else ""
+
+
+def _lineage(lineage: Mapping[str, Any]) -> Iterator[str]:
+    """Where a model comes from, the last step first; `--json` has all of it."""
+    for key, value in lineage.items():
+        if not isinstance(value, Mapping):
+            continue
+        name = value.get("name") or value.get("path") or value.get("format")
+        if name is not None:
+            yield f"{key.replace('_', ' ')} {name}"
 
 
 def _task(model: Mapping[str, Any]) -> str:
