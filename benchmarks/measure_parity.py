@@ -216,7 +216,7 @@ def sentence_rows(real: Path, root: Path) -> Iterator[Row]:
 def show(row: Row) -> str:
     cells = ("" if value is None else f"{value:.1e}" for value in (row.hidden, row.scores, row.vectors))
     bits = "" if row.bits is None else "equal" if row.bits else "DIFFER"
-    return f"{row.model:32}{row.direction:18}" + "".join(f"{cell:10}" for cell in cells) + bits
+    return f"{row.model:40}{row.direction:18}" + "".join(f"{cell:10}" for cell in cells) + bits
 
 
 def main() -> None:
@@ -233,7 +233,7 @@ def main() -> None:
         models["random BertForPreTraining, base"] = lambda: random_model("BertForPreTraining", {})
     rows: list[Row] = []
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
-    print(f"{'weights':32}{'direction':18}{'hidden':10}{'scores':10}{'vectors':10}bits")
+    print(f"{'weights':40}{'direction':18}{'hidden':10}{'scores':10}{'vectors':10}bits")
     for label, make in models.items():
         with tempfile.TemporaryDirectory() as temporary:
             for row in directions(label, make(), Path(temporary), real / "vocab.txt"):
