@@ -38,6 +38,9 @@ class WantedChoice(Wanted):
             options = [name for folded, name in sorted(there.items()) if _NUMBERED.fullmatch(folded)]
         return (beginning, *options) if beginning is not None and options else ()
 
+    def left_over(self, names: Sequence[str]) -> tuple[str, ...]:
+        return ()  # nothing tells a beginning from an option
+
 
 @dataclass(frozen=True)
 class Choice(Task, kind="choice"):

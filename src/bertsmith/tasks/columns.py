@@ -125,6 +125,10 @@ class Wanted:
                 return tuple(there[name] for name in names)
         return ()
 
+    def left_over(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The text columns of a file without usual names, where these are all that is left; nothing if it is not clear."""
+        return tuple(names) if len(names) in self.text_counts else ()
+
     def usual_label(self, there: Mapping[str, str]) -> str | None:
         """The label column by its usual names."""
         return next((there[name] for name in self.labels if name in there), None)
@@ -254,8 +258,8 @@ class _Finder:
             return usual
         rest = self._rest([label] if label is not None else [])
         for left in (rest, [name for name in rest if name.casefold() not in {*CLASS, *NUMBER}]):
-            if len(left) in wanted.text_counts:
-                return tuple(left)
+            if found := wanted.left_over(left):
+                return found
         raise self.error(f"it is not clear which columns hold the text, and this task takes {_counts(wanted)}")
 
     def _usual_texts(self, wanted: Wanted, label: str | None = None) -> tuple[str, ...]:
