@@ -128,6 +128,15 @@ def test_padding_is_cut_back_and_said(foreign: Path, edit: Edit, tmp_path: Path)
         assert "tensors that the model does not use: cls.predictions.decoder.weight" in done.left_out
 
 
+def test_half_precision_is_said(foreign: Path, tmp_path: Path) -> None:
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(foreign / "model.safetensors").items()}
+    save_file(tensors, foreign / "model.safetensors")
+    done = convert(foreign, tmp_path / "new", to="hf")
+    assert "weights of the type BF16 are float32 from here on" in done.remarks
+    written = load_file(tmp_path / "new" / "model.safetensors")
+    assert all(torch.equal(written[name], tensor.float()) for name, tensor in tensors.items())
+
+
 def test_a_twin_stands_in_for_its_original(foreign: Path, tmp_path: Path) -> None:
     """Of two tied tensors some writers keep the other one."""
     expected = load_model(foreign).model.state_dict()

@@ -98,7 +98,7 @@ def convert(
         to=to,
         files=files,
         left_out=(*left_out, *_tensors_left_out(found)),
-        remarks=(*found.remarks, *_on_the_tokenizer(found)),
+        remarks=(*found.remarks, *_further_remarks(found)),
         checked=tuple(checked),
         max_difference=difference,
     )
@@ -166,8 +166,11 @@ _LEFT_OUT: Mapping[str, Callable[[Checkpoint], Iterator[str]]] = {
 }
 
 
-def _on_the_tokenizer(found: Source) -> Iterator[str]:
-    """What looks odd about the tokenizer of a folder that nobody hashed."""
+def _further_remarks(found: Source) -> Iterator[str]:
+    """On the types of the weights, and what looks odd about the tokenizer of a folder that nobody hashed."""
+    used = {found.stored[found.names[name]].dtype for transform in found.transforms for name in transform.theirs}
+    if others := sorted(used - {"F32"}):
+        yield f"weights of the type {', '.join(others)} are float32 from here on"
     if found.format != "bertsmith":
         yield from tokenizer_remarks(found.weights.parent, found.tokenizer)
 

@@ -25,8 +25,9 @@ from bertsmith.errors import CheckpointError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
-_MOST_INSTRUCTIONS = 2_000_000
-_MOST_PICKLE_BYTES = 64 << 20
+# A tensor takes some 40 instructions and 300 bytes; the largest BERT has 400 tensors.
+_MOST_INSTRUCTIONS = 500_000
+_MOST_PICKLE_BYTES = 8 << 20
 
 # The type of each storage: in torch, as safetensors calls it, and its bytes.
 _TYPES: dict[str, tuple[torch.dtype, str]] = {
