@@ -42,3 +42,16 @@ def test_a_gradient_serves_once() -> None:
 def test_not_a_number_is_not_hidden() -> None:
     scores = torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
     assert negative_log_likelihood(scores, torch.tensor([0, 1])).total.isnan()
+
+
+def test_rows_behind_those_of_the_labels_count_for_nothing() -> None:
+    scores, labels = case(torch.float32)
+    few = labels[:130]
+    losses = [negative_log_likelihood(scores, few), negative_log_likelihood(scores[:130], few)]
+    assert losses[0].total.equal(losses[1].total)
+    assert losses[0].count == losses[1].count == 130
+    assert losses[0].correct is not None and losses[1].correct is not None
+    assert losses[0].correct.equal(losses[1].correct)
+    gradients = [torch.autograd.grad(loss.total, scores)[0] for loss in losses]
+    assert gradients[0].equal(gradients[1])
+    assert not gradients[0][130:].any() and gradients[0][:130].any(1).all()

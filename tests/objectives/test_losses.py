@@ -24,6 +24,7 @@ from bertsmith.objectives import (
     TokenLabel,
     View,
 )
+from bertsmith.objectives.masked_lm import rounded_up
 
 
 def encoder(vocab_size: int = 37) -> Encoder.Config:
@@ -193,3 +194,13 @@ def test_answers_begin_and_end_inside_their_own_sequence() -> None:
     assert (found.count, found.total.item()) == (2, pytest.approx(expected.item(), rel=1e-5))
     found.total.backward()
     assert all(torch.isfinite(p.grad).all() for p in trained.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
+def test_a_head_scores_numbers_of_positions_that_come_again(count: int) -> None:
+    """As many as there are, and the last one again: what is no multiple of 64 is made one."""
+    positions = torch.arange(3, 3 + count)
+    asked = rounded_up(positions)
+    assert len(asked) % 64 == 0 and len(asked) - count < 64
+    assert asked[:count].equal(positions)
+    assert set(asked.tolist()) == set(positions.tolist())

@@ -11,7 +11,8 @@ from bertsmith.objectives.objective import Loss
 def negative_log_likelihood(scores: Tensor, labels: Tensor) -> Loss:
     """-log softmax(scores)[label], summed over rows, and how often the highest score was the label's.
 
-    `scores` (rows, classes) in any floating type, `labels` (rows,). The total is float32. The gradient, softmax minus one
+    `scores` (rows, classes) in any floating type, `labels` (rows,); rows of scores behind those of the labels count for
+    nothing. The total is float32. The gradient, softmax minus one
     at the label, is made in the same pass and in the type of the scores: where the classes are a vocabulary, the float32
     copies of the usual cross-entropy take longer than the matrix product that made the scores. In bfloat16 a share is known
     to 0.4 %; give few classes as float32, where it costs nothing.
@@ -23,15 +24,17 @@ def negative_log_likelihood(scores: Tensor, labels: Tensor) -> Loss:
 class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        label = labels[:, None]
+        gradient = scores.softmax(-1)
+        shares, scores, label = gradient[: len(labels)], scores[: len(labels)], labels[:, None]
         highest, best = scores.max(-1, keepdim=True)
-        shares = scores.softmax(-1)
         # log Σ exp(scores) through the largest share, which is at least 1 / classes and so has a logarithm.
         normalizer = highest.float() - shares.gather(1, best).float().log()
         losses = normalizer - scores.gather(1, label)
         correct = (best == label).sum()
         ctx.mark_non_differentiable(correct)
-        ctx.gradient = shares.scatter_(1, label, torch.expm1(-losses).to(shares.dtype))
+        shares.scatter_(1, label, torch.expm1(-losses).to(shares.dtype))
+        gradient[len(labels) :] = 0
+        ctx.gradient = gradient
         return losses.sum(), correct
 
     @staticmethod
