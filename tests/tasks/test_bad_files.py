@@ -126,8 +126,8 @@ def test_a_line_of_a_megabyte_is_an_example_like_others(checkpoint: Checkpoint, 
         "classify": {"text": text, "label": "pos"},
         "tag": {"tokens": text.split(), "tags": ["O", "B-x"] * 125_000},
     }[task]
-    for name in ("train", "dev"):
-        (tmp_path / f"{name}.jsonl").write_bytes(lines([*GOOD[task][:3], long]))
+    (tmp_path / "train.jsonl").write_bytes(lines([*GOOD[task][:3], long]))
+    (tmp_path / "dev.jsonl").write_bytes(lines(GOOD[task][:3]))
     survey = Finetuning(task=task, model=checkpoint, train=tmp_path / "train.jsonl", dev=tmp_path / "dev.jsonl").survey
     assert survey.train.tokens["longest"] > 250_000 and survey.train.too_long == 1 and survey.train.windows > 10_000
     assert "1 texts are over 40 tokens and are read in windows" in "\n".join(survey.lines())
