@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertsmith.errors import DataError, UsageError
-from bertsmith.tasks import Classify, Columns, Pair, Regress, read_labelled, read_texts
+from bertsmith.tasks import Answer, Classify, Columns, Pair, Regress, Words, find_task, read_labelled, read_texts
 from bertsmith.tasks.records import read_records
 
 Write = Callable[[str, Iterable[Iterable[object]]], Path]
@@ -202,6 +202,27 @@ class TestColumns:
         assert read_labelled(path, Classify, usual=usual).layout.columns == usual
         path = save("b.csv", "text,label\na,b\n")
         assert read_labelled(path, Classify, usual=usual).layout.columns == Columns(("text",), "label")
+
+
+def test_lists_and_objects_in_parquet(tmp_path: Path) -> None:
+    """As the datasets of Hugging Face are exported."""
+    answers = {"text": ["sun"], "answer_start": [4]}
+    for name, rows in (
+        ("tag", [{"id": "0", "tokens": ["the", "sun"], "ner_tags": [0, 3]}]),
+        ("span", [{"id": "0", "question": "q", "context": "the sun", "answers": answers}]),
+        ("choice", [{"ctx": "a", "endings": ["x", "y"], "label": "1"}]),
+        ("multilabel", [{"text": "a", "labels": [2, 10]}]),
+    ):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    names = ("tag", "span", "choice", "multilabel")
+    found = {name: read_labelled(tmp_path / f"{name}.parquet", find_task(name)).examples[0] for name in names}
+    assert (found["tag"].texts, found["tag"].label) == (Words.joined(["the", "sun"]), ("0", "3"))
+    assert (found["span"].texts, found["span"].label) == (("q", "the sun"), (Answer("sun", 4),))
+    assert (found["choice"].texts, found["choice"].label) == (("a", "x", "y"), 1)
+    assert found["multilabel"].label == ("2", "10")
+    pq.write_table(pa.Table.from_pylist([{"tokens": ["the", "sun"], "tags": ["O"]}]), tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=r"bad.parquet, row 1: 2 words and 1 tags"):
+        read_labelled(tmp_path / "bad.parquet", find_task("tag"))
 
 
 class TestBadFiles:

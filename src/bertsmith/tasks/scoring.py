@@ -28,7 +28,7 @@ def score(
     with for_prediction(model):
         for group in groups_by_length([len(encoding) for encoding in encodings]):
             inputs = batch_encodings([encodings[i] for i in group], tokenizer).to(device)
-            found.update(zip(group, (scores.cpu().numpy() for scores in task.scores(model, inputs)), strict=True))
+            found.update(zip(group, (scores.numpy() for scores in task.scores(model, inputs)), strict=True))
     bounds = accumulate(map(len, windows), initial=0)
     return [[found[number] for number in range(*bound)] for bound in pairwise(bounds)]
 

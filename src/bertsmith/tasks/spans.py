@@ -87,7 +87,7 @@ class Span(Task, kind="span"):
     def scores(self, model: Model, inputs: Batch) -> Sequence[Tensor]:
         """For each window (tokens, 2): start and end."""
         hidden = model(inputs).at(inputs.token_positions)
-        return model.heads[self.objective().kind](hidden).float().split(inputs.lengths.tolist())
+        return model.heads[self.objective().kind](hidden).float().cpu().split(inputs.lengths.tolist())
 
     def predict(self, texts: Texts, windows: Sequence[Window], scores: Sequence[np.ndarray]) -> Prediction:
         assert isinstance(texts, tuple)

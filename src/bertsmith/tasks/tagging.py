@@ -136,7 +136,7 @@ class Tag(Task, kind="tag"):
     def scores(self, model: Model, inputs: Batch) -> Sequence[Tensor]:
         """For each window (tokens, labels)."""
         hidden = model(inputs).at(inputs.token_positions)
-        return model.heads[self.objective().kind](hidden).float().split(inputs.lengths.tolist())
+        return model.heads[self.objective().kind](hidden).float().cpu().split(inputs.lengths.tolist())
 
     def predict(self, texts: Texts, windows: Sequence[Window], scores: Sequence[np.ndarray]) -> Prediction:
         words = Words.found(texts) if isinstance(texts, str) else texts

@@ -108,10 +108,10 @@ class Task(Part):
         raise NotImplementedError
 
     def scores(self, model: Model, inputs: Batch) -> Sequence[Tensor]:
-        """What the head says of each window, float32: here one row, (scores,)."""
+        """What the head says of each window, float32 on the CPU: here one row, (scores,)."""
         pooled = model(inputs).pooled
         assert pooled is not None, "a model with a sequence head has a pooler"
-        return model.heads[self.objective().kind](pooled).float().unbind(0)
+        return model.heads[self.objective().kind](pooled).float().cpu().unbind(0)
 
     def predict(self, texts: Texts, windows: Sequence[Window], scores: Sequence[np.ndarray]) -> Prediction:
         """From the head's scores of each window of an example."""
