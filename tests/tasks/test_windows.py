@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bertsmith.errors import ConfigError
 from bertsmith.tasks import Cutter, Window, Words
-from bertsmith.tasks.windows import full_length, most_context
+from bertsmith.tasks.windows import Extent, most_context
 from bertsmith.text import SPECIAL_TOKENS, Tokenizer, Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -29,7 +29,7 @@ def test_windows_of_a_text(length: int, limit: int, stride: int | None) -> None:
     text = text_of(length)
     windows = Cutter(TOKENIZER, limit, stride).text(text)
     full = TOKENIZER.encode(text, special_tokens=True)
-    assert full_length(windows) == len(full)
+    assert Extent.of(windows).tokens == len(full)
     assert all(len(w.encoding) <= limit and w.encoding.truncated == 0 for w in windows)
     assert all(w.encoding.ids[0] == full.ids[0] and w.encoding.ids[-1] == full.ids[-1] for w in windows)
     assert all(shown(w) == full.ids[1 + w.first : 1 + w.first + w.count] for w in windows)
@@ -45,7 +45,7 @@ def test_windows_of_a_text(length: int, limit: int, stride: int | None) -> None:
 def test_windows_of_a_pair(one: int, two: int, limit: int, second: bool) -> None:
     windows = Cutter(TOKENIZER, limit).pair(text_of(one), text_of(two, 7), cut="second" if second else "longer")
     full = TOKENIZER.encode(text_of(one), text_of(two, 7), special_tokens=True)
-    assert full_length(windows) == len(full)
+    assert Extent.of(windows).tokens == len(full)
     kind = 1 if second or two >= one else 0
     for window in windows:
         encoding = window.encoding

@@ -82,7 +82,7 @@ class Finetuning:
         out: the run folder, which must not hold anything yet; None keeps the result in memory only.
         columns: which columns of the files hold texts and label; guessed where it does not say.
         epochs: passes over the training examples; the paper's grid is 2 to 4.
-        batch_size: sequences a step.
+        batch_size: texts, pairs or choices a step; of tags and spans windows, which are as many where texts are short.
         learning_rate: its peak; None is `default_learning_rate`.
         warmup: the share of all steps in which the learning rate rises, before it falls to 0 in a straight line.
         max_length: tokens a text or pair at most; None is the model's limit. Longer ones are read in windows.

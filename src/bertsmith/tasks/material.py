@@ -12,7 +12,7 @@ from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.reading import Labelled, read_labelled
 from bertsmith.tasks.survey import Survey, survey
 from bertsmith.tasks.task import Lesson, Task
-from bertsmith.tasks.windows import FEWEST_TOKENS, Cutter, Window
+from bertsmith.tasks.windows import FEWEST_TOKENS, Cutter, Extent, Window
 
 FEWEST_EXAMPLES = 2
 
@@ -62,19 +62,22 @@ def gather(
     if most is not None and most < len(train.examples):
         order = KeyedPermutation(len(train.examples), 0, 0)(np.arange(most))
         train = replace(train, examples=tuple(train.examples[i] for i in order.tolist()))
-    windows = [fitted.windows(texts, cutter) for texts in train.texts]
+    lessons: list[Lesson] = []
+    extents: list[Extent] = []
+    for example in train.examples:  # one at a time: windows take ten times the room of what is learned from them
+        windows = fitted.windows(example.texts, cutter)
+        extents.append(Extent.of(windows))
+        lessons += fitted.lessons(windows, example.label)
     dev_windows = [fitted.windows(texts, cutter) for texts in dev.texts]
     return Material(
         start=start,
         task=fitted,
         train=train,
         dev=dev,
-        lessons=[
-            lesson for one, label in zip(windows, train.labels, strict=True) for lesson in fitted.lessons(one, label)
-        ],
+        lessons=lessons,
         dev_windows=dev_windows,
         cutter=cutter,
-        survey=survey(fitted, train, dev, windows, dev_windows, cutter.max_length),
+        survey=survey(fitted, train, dev, extents, list(map(Extent.of, dev_windows)), cutter.max_length),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertsmith.tasks.reading import Labelled, LabelledText
 from bertsmith.tasks.task import Label, Task
-from bertsmith.tasks.windows import Window, full_length
+from bertsmith.tasks.windows import Extent
 from bertsmith.tasks.words import Words
 
 _LISTED_LABELS = 12
@@ -95,8 +95,8 @@ def survey(
     task: Task,
     train: Labelled,
     dev: Labelled,
-    train_windows: Sequence[Sequence[Window]],
-    dev_windows: Sequence[Sequence[Window]],
+    train_extents: Sequence[Extent],
+    dev_extents: Sequence[Extent],
     limit: int,
 ) -> Survey:
     """Look at both files, whose windows have at most `limit` tokens."""
@@ -105,19 +105,19 @@ def survey(
         known.setdefault(_folded(example), set()).add(example.label)
     found = [(known[key], e.label) for e in dev.examples if (key := _folded(e)) in known]
     return Survey(
-        train=_look(task, train, train_windows),
-        dev=_look(task, dev, dev_windows),
+        train=_look(task, train, train_extents),
+        dev=_look(task, dev, dev_extents),
         duplicates=len(found),
         contradictions=sum(label not in labels for labels, label in found),
         max_length=limit,
     )
 
 
-def _look(task: Task, labelled: Labelled, windows: Sequence[Sequence[Window]]) -> FileSurvey:
-    lengths = np.array([full_length(one) for one in windows])
+def _look(task: Task, labelled: Labelled, extents: Sequence[Extent]) -> FileSurvey:
+    lengths = np.array([one.tokens for one in extents])
     names = [name for label in labelled.labels for name in task.names(label)]
     numbers = [label for label in labelled.labels if isinstance(label, float)]
-    long = [one for one in windows if len(one) > one[-1].part + 1]
+    long = [one for one in extents if one.is_long]
     return FileSurvey(
         path=str(labelled.path),
         columns=str(labelled.layout),
@@ -132,8 +132,8 @@ def _look(task: Task, labelled: Labelled, windows: Sequence[Sequence[Window]]) -
             "longest": int(lengths.max()),
         },
         too_long=len(long),
-        windows=sum(map(len, long)),
-        truncated=sum(any(window.encoding.truncated for window in one) for one in windows),
+        windows=sum(one.windows for one in long),
+        truncated=sum(one.is_cut for one in extents),
     )
 
 

@@ -113,9 +113,28 @@ class Cutter:
         return tuple(windows)
 
 
-def full_length(windows: Sequence[Window]) -> int:
-    """How many tokens an example has, special ones included and before any cut; of several parts, the longest."""
-    return max(w.first + len(w.encoding) + w.encoding.truncated for w in windows)
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much there is of one example.
+
+    `tokens` with special ones and before any cut, of several parts those of the longest; `windows` that it is read in;
+    whether there are more of these than parts (`is_long`), and whether a part is not read at all (`is_cut`).
+    """
+
+    tokens: int
+    windows: int
+    is_long: bool
+    is_cut: bool
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> "Extent":
+        """From all windows of an example."""
+        return cls(
+            tokens=max(w.first + len(w.encoding) + w.encoding.truncated for w in windows),
+            windows=len(windows),
+            is_long=len(windows) > windows[-1].part + 1,
+            is_cut=any(w.encoding.truncated for w in windows),
+        )
 
 
 def most_context(windows: Sequence[Window]) -> list[tuple[int, int]]:
