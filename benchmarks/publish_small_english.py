@@ -90,19 +90,22 @@ def of_run(run: History, train_tokens: int) -> dict[str, Any]:
     loss = run.series("heldout", "masked_lm", "loss")
     right = run.series("heldout", "masked_lm", "accuracy")
     points = sorted({round(i * (len(loss) - 1) / (POINTS - 1)) for i in range(POINTS)})
-    stages = [
-        f"{s['steps']:,} steps of {s['batch_size']:,} sequences of up to {s['length']} tokens" for s in run.stages
-    ]
+    stages = [f"{s['steps']:,} steps of {_sequences(s)} sequences of up to {s['length']} tokens" for s in run.stages]
     return {
         "recipe": run.record["recipe"]["name"],
         "stages": ", then ".join(stages),
-        "tokens_seen": f"{tokens / 1e9:.2f} billion",
-        "epochs": f"{tokens / train_tokens:.0f}",
+        "tokens_seen": f"{tokens / 1e6:.0f} million",
+        "epochs": f"{tokens / train_tokens:.1f}",
         "hours": f"{seconds / 3600:.1f}",
         "precision": run.record["precision"],
         **{name: f"{run.record['reference'][name]:.2f}" for name in ("uniform", "unigram")},
         "curve": table([f"{loss.steps[i]:,}", f"{loss.values[i]:.3f}", f"{right.values[i]:.1%}"] for i in points),
     }
+
+
+def _sequences(stage: dict[str, Any]) -> str:
+    first = stage.get("initial_batch_size")
+    return f"{stage['batch_size']:,}" if first is None else f"{first:,} to {stage['batch_size']:,}"
 
 
 def of_heldout(model: Path, folder: Path) -> str:
