@@ -1,5 +1,6 @@
 """bertsmith finetune: a model and labelled files to a model that does the job."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ from bertsmith.cli.options import Label, Model, TextColumns
 from bertsmith.cli.terminal import Bars, facts, talk
 
 if TYPE_CHECKING:
-    from bertsmith.tasks import Finetuned, Finetuning
+    from bertsmith.tasks import Finetuned, Finetuning, Trial
 
 
 def finetune(
@@ -68,8 +69,9 @@ def finetune(
     )
     for line in run.survey.lines():
         talk.print(line, soft_wrap=True)
+    trials: list[Trial] = []
     if search:
-        run = searched(run)
+        run, trials = searched(run)
     result = None
     with Bars() as bars:
         for report in run.run():
@@ -80,11 +82,13 @@ def finetune(
         talk.print(line, soft_wrap=True)
     if curve:
         show_curve(run, result)
+    if trials:
+        (out / "search.json").write_text(json.dumps([trial.as_dict() for trial in trials], indent=2), encoding="utf-8")
     facts({"model": out / "model", "log": out / "log.jsonl"})
 
 
-def searched(run: "Finetuning") -> "Finetuning":
-    """The run with the best setting of the grid."""
+def searched(run: "Finetuning") -> "tuple[Finetuning, list[Trial]]":
+    """The run with the best setting of the grid, and all that was tried."""
     from bertsmith.tasks import best_trial, search
 
     trials = []
@@ -94,7 +98,7 @@ def searched(run: "Finetuning") -> "Finetuning":
             trials.append(trial)
     best = best_trial(trials)
     talk.print(f"Best: {best.line()}", soft_wrap=True)
-    return best.applied(run)
+    return best.applied(run), trials
 
 
 def show_curve(run: "Finetuning", result: "Finetuned") -> None:
