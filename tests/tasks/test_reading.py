@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertsmith.data.records import read_records
 from bertsmith.errors import DataError, UsageError
 from bertsmith.tasks import Answer, Classify, Columns, Pair, Regress, Words, find_task, read_labelled, read_texts
-from bertsmith.tasks.records import read_records
 
 Write = Callable[[str, Iterable[Iterable[object]]], Path]
 

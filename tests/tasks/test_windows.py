@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bertsmith.errors import ConfigError
 from bertsmith.tasks import Cutter, Window, Words
-from bertsmith.tasks.windows import Extent, most_context
 from bertsmith.text import SPECIAL_TOKENS, Tokenizer, Vocabulary
+from bertsmith.text.windows import Extent, most_context
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENIZER = Tokenizer(Vocabulary((*SPECIAL_TOKENS, *LETTERS, *(f"##{x}" for x in LETTERS))))

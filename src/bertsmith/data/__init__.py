@@ -4,6 +4,9 @@ corpora ─► preparation ─► shards ─► instances ─► masking ─► 
 files      tokens, once   on disk   which text   what is    rows of    batches from
                                     goes with    hidden     a batch    any position
                                     which text
+
+Beside it, for files that have more than text: records (rows of csv, tsv, JSON, Parquet, CoNLL) and columns (which of them
+holds what).
 """
 
 from importlib import import_module

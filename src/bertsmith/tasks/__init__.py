@@ -8,10 +8,7 @@ tagging.py          a tag for each word; schemes.py: what tags say of entities
 spans.py            an answer out of a text; squad.py: how good answers are
 choice.py           one of several options
 prediction.py       what is predicted, and how good that is
-records.py          rows of csv, tsv, JSON, Parquet; conll.py: of files with a word a line
-columns.py          which column holds what
-reading.py          examples and texts from files
-windows.py          texts longer than the model
+reading.py          examples and texts from files; data/records.py: rows of them; data/columns.py: which column holds what
 writing.py          predictions as files; mistakes.py: those that are wrong
 survey.py           what is in the files, told before training
 starting.py         a pretrained model under a new head; its random twin
@@ -26,9 +23,9 @@ pseudo_likelihood.py  how likely a pretrained model finds a sentence
 minimal_pairs.py    which of two sentences it finds likelier
 """
 
+from bertsmith.data.columns import Columns, Layout
 from bertsmith.tasks.choice import Choice
 from bertsmith.tasks.classification import Classify, Pair
-from bertsmith.tasks.columns import Columns, Layout
 from bertsmith.tasks.filling import Candidate, fill
 from bertsmith.tasks.finetuning import Finetuning, Report, default_learning_rate
 from bertsmith.tasks.heldout import masked_lm_loss
@@ -64,9 +61,9 @@ from bertsmith.tasks.starting import random_twin
 from bertsmith.tasks.survey import FileSurvey, Survey
 from bertsmith.tasks.tagging import Tag
 from bertsmith.tasks.task import Answer, Label, Task, Texts, find_task
-from bertsmith.tasks.windows import Cutter, Window
 from bertsmith.tasks.words import Words
 from bertsmith.tasks.writing import written
+from bertsmith.text.windows import Cutter, Window
 
 __all__ = [
     "Accuracy",

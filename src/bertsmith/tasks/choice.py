@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from bertsmith.data.columns import Wanted
 from bertsmith.errors import DataError
 from bertsmith.objectives import MultipleChoice, Objective
 from bertsmith.tasks.classification import softmax
-from bertsmith.tasks.columns import Wanted
 from bertsmith.tasks.prediction import Evaluation, Prediction, reading_counts
 from bertsmith.tasks.task import Label, Lesson, Task, Texts, cut_counts, example
-from bertsmith.tasks.windows import Cutter, Window
+from bertsmith.text.windows import Cutter, Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

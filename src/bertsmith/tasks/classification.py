@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bertsmith.config import require
+from bertsmith.data.columns import Wanted
 from bertsmith.errors import DataError, nearest
 from bertsmith.objectives import Objective, SequenceLabel
 from bertsmith.tasks import metrics
-from bertsmith.tasks.columns import Wanted
 from bertsmith.tasks.prediction import Evaluation, Prediction, reading_counts, scores_by_label
 from bertsmith.tasks.task import Label, Task, Texts, cut_counts
-from bertsmith.tasks.windows import Window
+from bertsmith.text.windows import Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

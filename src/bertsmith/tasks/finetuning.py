@@ -21,12 +21,12 @@ import torch
 
 from bertsmith.checkpoints import Checkpoint, load_model, save_model
 from bertsmith.config import require
+from bertsmith.data.columns import Columns
 from bertsmith.data.corpora import STDIN
 from bertsmith.errors import UsageError
 from bertsmith.folders import make_folder, sha256_of
 from bertsmith.nn import Model
 from bertsmith.progress import Progress, silent
-from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.material import Material, gather
 from bertsmith.tasks.prediction import Evaluation
 from bertsmith.tasks.result import Finetuned, SeedRun

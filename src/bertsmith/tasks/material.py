@@ -7,12 +7,12 @@ import numpy as np
 
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.data import KeyedPermutation
+from bertsmith.data.columns import Columns
 from bertsmith.errors import DataError, UsageError
-from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.reading import Labelled, read_labelled
 from bertsmith.tasks.survey import Survey, survey
 from bertsmith.tasks.task import Lesson, Task
-from bertsmith.tasks.windows import FEWEST_TOKENS, Cutter, Extent, Window
+from bertsmith.text.windows import FEWEST_TOKENS, Cutter, Extent, Window
 
 FEWEST_EXAMPLES = 2
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from bertsmith.data import generator
 from bertsmith.data.corpora import files_of
+from bertsmith.data.records import read_records
 from bertsmith.errors import DataError, UsageError, nearest
-from bertsmith.tasks.records import read_records
 
 Scorer = Callable[[Sequence[str]], np.ndarray]
 """Log-likelihoods, (texts,), of texts; what counts is their order."""

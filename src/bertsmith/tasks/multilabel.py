@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bertsmith.config import require
+from bertsmith.data.columns import CLASS, Wanted
 from bertsmith.errors import DataError, nearest
 from bertsmith.objectives import MultiLabel, Objective
 from bertsmith.tasks import metrics
 from bertsmith.tasks.classification import label_order, label_text
-from bertsmith.tasks.columns import CLASS, Wanted
 from bertsmith.tasks.prediction import Evaluation, Prediction, reading_counts, scores_by_label
 from bertsmith.tasks.task import Label, Task, Texts, cut_counts
-from bertsmith.tasks.windows import Window
+from bertsmith.text.windows import Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.config import from_dict
+from bertsmith.data.columns import Columns
+from bertsmith.data.records import Format
 from bertsmith.errors import UsageError
 from bertsmith.progress import Progress, silent
-from bertsmith.tasks.columns import Columns
 from bertsmith.tasks.prediction import Evaluation, Prediction
 from bertsmith.tasks.reading import Labelled, UnlabelledTexts, read_labelled, read_texts
-from bertsmith.tasks.records import Format
 from bertsmith.tasks.scoring import score
 from bertsmith.tasks.task import Task, Texts, stored_task
-from bertsmith.tasks.windows import Cutter, Window
 from bertsmith.tasks.words import Words
+from bertsmith.text.windows import Cutter, Window
 
 CHUNK = 2048  # windows read ahead, so that those of like length can share a batch
 

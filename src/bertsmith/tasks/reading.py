@@ -6,10 +6,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from bertsmith.data.columns import SAMPLED_ROWS, Columns, Layout, Wanted, find_columns
+from bertsmith.data.records import Format, Records, read_records
+from bertsmith.data.rows import Row, Unit, place
 from bertsmith.errors import DataError, nearest
-from bertsmith.tasks.columns import SAMPLED_ROWS, Columns, Layout, Wanted, find_columns
-from bertsmith.tasks.records import Format, Records, read_records
-from bertsmith.tasks.rows import Row, Unit, place
 from bertsmith.tasks.task import Label, Task, Texts
 
 

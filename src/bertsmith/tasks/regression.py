@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from bertsmith.config import require
+from bertsmith.data.columns import NUMBER, Wanted
 from bertsmith.errors import DataError
 from bertsmith.nn import Model, SequenceHead
 from bertsmith.objectives import Objective, SequenceScore
 from bertsmith.tasks import metrics
-from bertsmith.tasks.columns import NUMBER, Wanted
 from bertsmith.tasks.prediction import Evaluation, Prediction, reading_counts
 from bertsmith.tasks.task import Label, Task, Texts, cut_counts
-from bertsmith.tasks.windows import Window
+from bertsmith.text.windows import Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

@@ -10,8 +10,8 @@ import torch
 from bertsmith.embed import batch_encodings, groups_by_length
 from bertsmith.nn import Model
 from bertsmith.tasks.task import Task
-from bertsmith.tasks.windows import Window
 from bertsmith.text import Tokenizer
+from bertsmith.text.windows import Window
 
 
 @torch.inference_mode()

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from bertsmith.config import require
 from bertsmith.data import Batch
+from bertsmith.data.columns import Wanted
 from bertsmith.errors import DataError
 from bertsmith.nn import Model
 from bertsmith.objectives import AnswerSpan, Objective
 from bertsmith.tasks.classification import softmax
-from bertsmith.tasks.columns import Wanted
 from bertsmith.tasks.prediction import Candidate, Evaluation, Prediction, reading_counts
 from bertsmith.tasks.squad import best_threshold, exact_and_f1
 from bertsmith.tasks.task import Answer, Label, Lesson, Task, Texts, cut_counts, example
-from bertsmith.tasks.windows import Cutter, Window, most_context
+from bertsmith.text.windows import Cutter, Window, most_context
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

@@ -9,8 +9,8 @@ import numpy as np
 
 from bertsmith.tasks.reading import Labelled, LabelledText
 from bertsmith.tasks.task import Label, Task
-from bertsmith.tasks.windows import Extent
 from bertsmith.tasks.words import Words
+from bertsmith.text.windows import Extent
 
 _LISTED_LABELS = 12
 

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from bertsmith.config import require
 from bertsmith.data import IGNORE_INDEX, Batch
+from bertsmith.data.columns import Wanted
+from bertsmith.data.records import Format
 from bertsmith.errors import DataError, nearest
 from bertsmith.nn import Model
 from bertsmith.objectives import Objective, TokenLabel
 from bertsmith.tasks import metrics
 from bertsmith.tasks.classification import label_text, softmax
-from bertsmith.tasks.columns import Wanted
 from bertsmith.tasks.prediction import Entity, Evaluation, Prediction, TaggedWord, reading_counts, scores_by_label
-from bertsmith.tasks.records import Format
 from bertsmith.tasks.schemes import OUTSIDE, Scheme, Span, best_path, scheme_of, scheme_of_labels
 from bertsmith.tasks.schemes import Words as OfWords
 from bertsmith.tasks.task import Label, Lesson, Task, Texts, cut_counts, example
-from bertsmith.tasks.windows import Cutter, Window, most_context
 from bertsmith.tasks.words import Words
+from bertsmith.text.windows import Cutter, Window, most_context
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from bertsmith.config import Part, from_dict, to_dict
 from bertsmith.data import Batch, Example
+from bertsmith.data.columns import Wanted
 from bertsmith.errors import UsageError, nearest
 from bertsmith.nn import Model
 from bertsmith.objectives import Objective
-from bertsmith.tasks.columns import Wanted
 from bertsmith.tasks.prediction import Evaluation, Prediction
-from bertsmith.tasks.windows import Cutter, Window
 from bertsmith.tasks.words import Words
 from bertsmith.text import Encoding
+from bertsmith.text.windows import Cutter, Window
 
 if TYPE_CHECKING:
     from bertsmith.tasks.reading import Labelled

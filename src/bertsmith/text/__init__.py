@@ -8,14 +8,17 @@ from bertsmith.text.sentences import split_sentences
 from bertsmith.text.statistics import TextStatistics, measure
 from bertsmith.text.tokenizer import Tokenizer
 from bertsmith.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+from bertsmith.text.windows import Cutter, Window
 
 __all__ = [
     "SPECIAL_TOKENS",
+    "Cutter",
     "Encoding",
     "Extension",
     "TextStatistics",
     "Tokenizer",
     "Vocabulary",
+    "Window",
     "count_words",
     "extend_vocabulary",
     "learn_vocabulary",

@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bertsmith.data.records import Format
+from bertsmith.data.rows import Row
 from bertsmith.errors import DataError, nearest
-from bertsmith.tasks.records import Format
-from bertsmith.tasks.rows import Row
 
 SAMPLED_ROWS = 200
 """How many rows are looked at to guess the columns."""

@@ -1,4 +1,4 @@
-"""Texts longer than the model reads: one layer for all tasks, in training and in prediction.
+"""Texts longer than the model reads: one layer for vectors and for all tasks, in training and in prediction.
 
 A text that fits is one window. A longer one is read in several of full length, spread evenly from its first token to its
 last, so that no window is a scrap; of a pair, the longer text is, and the other stands in every window. Each task says
@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from bertsmith.config import require
-from bertsmith.text import Encoding, Tokenizer
+from bertsmith.text.encoding import Encoding
+from bertsmith.text.tokenizer import Tokenizer
 
 FEWEST_TOKENS = 8
 """The shortest window that can be asked for, special tokens included."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertsmith.data.conll import read_conll, read_conllu
 from bertsmith.data.corpora import STDIN, numbered_lines
+from bertsmith.data.rows import Row, Unit, place
 from bertsmith.errors import DataError, UsageError, nearest
-from bertsmith.tasks.conll import read_conll, read_conllu
-from bertsmith.tasks.rows import Row, Unit, place
 
 if TYPE_CHECKING:
     from _csv import Reader

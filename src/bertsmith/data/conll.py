@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertsmith.data.corpora import numbered_lines
+from bertsmith.data.rows import Row, place
 from bertsmith.errors import DataError
-from bertsmith.tasks.rows import Row, place
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
