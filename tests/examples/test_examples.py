@@ -69,7 +69,7 @@ def test_like_google(corpus: Path, shard_folder: Path) -> None:
     assert len(first["masked_lm_positions"]) == len(first["masked_lm_ids"]) <= 20
 
 
-@pytest.mark.parametrize("name", ["06_tag.py", "07_answers.py", "08_choose.py", "09_several_labels.py"])
+@pytest.mark.parametrize("name", ["06_tag.py", "07_answers.py", "08_choose.py", "09_labels_and_numbers.py"])
 def test_tasks(
     own_bert: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +78,7 @@ def test_tasks(
         "06_tag.py": ["labels: O", "over 3 of 3 seeds", "('Chicago', '"],
         "07_answers.py": ["dev f1", "windows: Candidate(text='"],
         "08_choose.py": ["dev accuracy", "ball. {'0': 0."],
-        "09_several_labels.py": ["dev micro_f1", "dev accuracy", "dev spearman"],
+        "09_labels_and_numbers.py": ["dev micro_f1", "dev accuracy", "dev spearman"],
     }
     monkeypatch.setattr(sys, "argv", [name, str(own_bert), str(tmp_path / "out")])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")

@@ -1,6 +1,6 @@
-"""Give a text all labels that apply; a pair of texts one label, or a number.
+"""Give a text one label, or all labels that apply; a pair of texts one label, or a number.
 
-python examples/09_several_labels.py MODEL OUT
+python examples/09_labels_and_numbers.py MODEL OUT
 """
 
 import sys
@@ -12,11 +12,13 @@ from bertsmith.tasks import Finetuning
 model, out = sys.argv[1], Path(sys.argv[2])
 data = Path(__file__).parent / "data"
 
-for task, name in (("multilabel", "topics"), ("pair", "paraphrases"), ("regress", "similar")):
+files = {"classify": "urgency", "multilabel": "topics", "pair": "paraphrases", "regress": "similar"}
+for task, name in files.items():
     train, dev = sorted(data.glob(f"{name}-*"), reverse=True)
     run = Finetuning(task=task, model=model, train=train, dev=dev, out=out / task, seeds=(0,))
     print(task, *run.finish().lines(), sep="\n")
 
+print(bertsmith.load(out / "classify").predict(["There is smoke in the lift."])[0].label)
 print(bertsmith.load(out / "multilabel").predict(["The parcel came late and broken."])[0].labels)
 print(bertsmith.load(out / "pair").predict([("It rains.", "It is raining.")])[0].label)
 print(bertsmith.load(out / "regress").predict([("It rains.", "It is raining.")])[0].score)
