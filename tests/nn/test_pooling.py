@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,11 +11,13 @@ from bertsmith.nn import (
     ClsPooling,
     LastTokenPooling,
     MaxPooling,
+    MeanMaxPooling,
     MeanPooling,
     Output,
     PoolerPooling,
     Pooling,
     RootMeanPooling,
+    TextMeanPooling,
     WeightedMeanPooling,
 )
 
@@ -70,6 +75,25 @@ def test_the_pooler_pools(examples: list[Example]) -> None:
         PoolerPooling().of(Output(streams, None), batch)
 
 
-@pytest.mark.parametrize("pooling", [*POOLINGS, PoolerPooling()])
+@pytest.mark.parametrize("layout", [pad, lambda examples, pad_id: pack(examples, length=11, pad_id=pad_id)])
+def test_a_mean_without_special_tokens(examples: list[Example], layout: Callable[..., Batch]) -> None:
+    special = [[True, *[False] * 5, True], [True, True, True], [True, False, True, False, True]]
+    marked = [Example({**e.tokens, "special_tokens": np.array(s)}) for e, s in zip(examples, special, strict=True)]
+    batch = layout(marked, pad_id=0)
+    hidden = torch.randn(*batch["input_ids"].shape, 12, generator=torch.Generator().manual_seed(4))
+    tokens = hidden.flatten(0, 1)[batch.token_positions].split([7, 3, 5])
+    found = TextMeanPooling()(hidden, batch)
+    torch.testing.assert_close(found, torch.stack([tokens[0][1:6].mean(0), torch.zeros(12), tokens[2][[1, 3]].mean(0)]))
+
+
+def test_mean_and_max_stand_side_by_side(examples: list[Example]) -> None:
+    batch = pad(examples, pad_id=0)
+    hidden = torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(4))
+    found = MeanMaxPooling()(hidden, batch)
+    assert found.shape == (3, MeanMaxPooling().size(12)) == (3, 24)
+    assert torch.equal(found, torch.cat([MeanPooling()(hidden, batch), MaxPooling()(hidden, batch)], 1))
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, PoolerPooling(), TextMeanPooling(), MeanMaxPooling()])
 def test_round_trip(pooling: Pooling) -> None:
     assert from_dict(Pooling, to_dict(pooling)) == pooling

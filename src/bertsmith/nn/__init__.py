@@ -8,6 +8,7 @@ feed_forward.py  the layer after it
 residuals.py     how both are added to the stream
 blocks.py        one layer of the encoder
 encoder.py       channels + blocks + masks
+layer_choice.py  which layers vectors are made of
 pooling.py       one vector for a sequence
 heads.py         scores: masked LM, next sentence, classification, tokens, spans
 scalar_mix.py    all layers at once
@@ -21,6 +22,7 @@ from bertsmith.nn.encoder import Encoder, Layers
 from bertsmith.nn.feed_forward import FeedForward, FeedForwardPart, GatedFeedForward
 from bertsmith.nn.heads import Head, MaskedLMHead, SequenceHead, SpanHead, TokenHead
 from bertsmith.nn.initialization import initialize
+from bertsmith.nn.layer_choice import Averaged, Concatenated, LayerChoice, OutputLayer
 from bertsmith.nn.linear import LayerNorm, Linear, RMSNorm
 from bertsmith.nn.masks import AppliedMask, AttentionMask, Both, Causal, Full, SameSequence
 from bertsmith.nn.model import Model, Output
@@ -28,11 +30,13 @@ from bertsmith.nn.pooling import (
     ClsPooling,
     LastTokenPooling,
     MaxPooling,
+    MeanMaxPooling,
     MeanPooling,
     Pooler,
     PoolerPooling,
     Pooling,
     RootMeanPooling,
+    TextMeanPooling,
     WeightedMeanPooling,
 )
 from bertsmith.nn.queries_keys import QueriesKeys, QueryKeyNorm, Rotary
@@ -44,11 +48,13 @@ __all__ = [
     "Attention",
     "AttentionBlock",
     "AttentionMask",
+    "Averaged",
     "Block",
     "Both",
     "Causal",
     "Channel",
     "ClsPooling",
+    "Concatenated",
     "Encoder",
     "FeedForward",
     "FeedForwardPart",
@@ -58,6 +64,7 @@ __all__ = [
     "Head",
     "HeadGate",
     "LastTokenPooling",
+    "LayerChoice",
     "LayerNorm",
     "Layers",
     "Linear",
@@ -65,9 +72,11 @@ __all__ = [
     "MaskedLMHead",
     "Masks",
     "MaxPooling",
+    "MeanMaxPooling",
     "MeanPooling",
     "Model",
     "Output",
+    "OutputLayer",
     "Plain",
     "Pooler",
     "PoolerPooling",
@@ -87,6 +96,7 @@ __all__ = [
     "Sizes",
     "SpanHead",
     "Streams",
+    "TextMeanPooling",
     "TokenHead",
     "WeightedMeanPooling",
     "initialize",

@@ -37,6 +37,10 @@ class Pooling(Part):
         """The same, from all that a model gives."""
         return self(output.streams["tokens"], inputs)
 
+    def size(self, hidden_size: int) -> int:
+        """How many numbers the vector has."""
+        return hidden_size
+
 
 @dataclass(frozen=True)
 class MeanPooling(Pooling, kind="mean"):
@@ -45,6 +49,20 @@ class MeanPooling(Pooling, kind="mean"):
     def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
         tokens, sequence, _ = _tokens(hidden, inputs)
         return _sums(tokens, sequence, inputs) / inputs.lengths[:, None]
+
+
+@dataclass(frozen=True)
+class TextMeanPooling(Pooling, kind="mean_text"):
+    """The mean over the tokens of the text, without [CLS] and [SEP] (bert-as-service's -mask_cls_sep); 0 where it has none.
+
+    The batch's field `special_tokens` says by True which tokens do not count.
+    """
+
+    def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        tokens, sequence, _ = _tokens(hidden, inputs)
+        counted = ~inputs["special_tokens"].flatten()[inputs.token_positions]
+        counts = torch.zeros(inputs.num_sequences, device=tokens.device).index_add_(0, sequence, counted.float())
+        return _sums(tokens * counted[:, None], sequence, inputs) / counts.clamp(min=1)[:, None]
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,17 @@ class MaxPooling(Pooling, kind="max"):
         tokens, sequence, _ = _tokens(hidden, inputs)
         lowest = tokens.new_full((inputs.num_sequences, tokens.shape[1]), float("-inf"))
         return lowest.scatter_reduce(0, sequence[:, None].expand_as(tokens), tokens, "amax")
+
+
+@dataclass(frozen=True)
+class MeanMaxPooling(Pooling, kind="mean_max"):
+    """The mean and the largest values side by side, twice as long (bert-as-service's REDUCE_MEAN_MAX)."""
+
+    def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        return torch.cat([MeanPooling()(hidden, inputs), MaxPooling()(hidden, inputs)], -1)
+
+    def size(self, hidden_size: int) -> int:
+        return 2 * hidden_size
 
 
 @dataclass(frozen=True)
