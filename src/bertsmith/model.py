@@ -9,7 +9,7 @@ import numpy as np
 
 from bertsmith.checkpoints import Checkpoint, load_model
 from bertsmith.data.corpora import Corpus, Paths
-from bertsmith.embed import Embedder, HiddenStates
+from bertsmith.embed import Embedder, EmbedOptions, HiddenStates, Text, TokenVectors
 from bertsmith.errors import DataError, UsageError
 from bertsmith.progress import Progress, silent
 from bertsmith.tasks import (
@@ -40,20 +40,34 @@ class LoadedModel:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The text-to-vector runtime, for streams of texts and truncation counts."""
-        c = self.checkpoint
-        return Embedder(c.model, c.tokenizer, c.pooling, normalize=c.normalize)
+        """The text-to-vector runtime as the model's folder wants it, for streams of texts and counts of what was cut.
+
+        For one with other options: `bertsmith.embed.Embedder(model.checkpoint, EmbedOptions(...))`.
+        """
+        return Embedder(self.checkpoint)
 
     @cached_property
     def predictor(self) -> Predictor:
         """The fine-tuned task's runtime, for files of texts and for evaluation."""
         return Predictor(self.checkpoint)
 
-    def embed(self, texts: str | Sequence[str]) -> np.ndarray:
-        """One vector for each text, float32 (texts, hidden_size); for a single string, (hidden_size,)."""
+    def embed(self, texts: str | Sequence[Text], options: EmbedOptions | None = None) -> np.ndarray:
+        """One vector for each text, float32 (texts, size); for a single string, (size,). A pair of texts is a tuple.
+
+        Without `options` all is as the model's folder says, and what is longer than the model reads is cut.
+        """
+        embedder = self.embedder if options is None else Embedder(self.checkpoint, options)
         if isinstance(texts, str):
-            return self.embedder.embed([texts]).vectors[0]
-        return self.embedder.embed(texts).vectors
+            return embedder.embed([texts]).vectors[0]
+        return embedder.embed(texts).vectors
+
+    def token_vectors(self, texts: Sequence[Text], options: EmbedOptions | None = None) -> list[TokenVectors]:
+        """For each text or pair, the vectors of its tokens, with their places in characters."""
+        return list(Embedder(self.checkpoint, options).token_vectors(texts))
+
+    def word_vectors(self, texts: Sequence[Text], options: EmbedOptions | None = None) -> list[TokenVectors]:
+        """For each text or pair, the vectors of its words: of each, the mean of its tokens'."""
+        return list(Embedder(self.checkpoint, options).word_vectors(texts))
 
     def hidden_states(self, text: str) -> HiddenStates:
         """Every layer's state of every word: `.words`, and `.states` float32 (layers + 1, words, hidden_size).

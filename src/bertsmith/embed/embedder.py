@@ -1,28 +1,40 @@
 """Text in, vectors out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, chain, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 
-from bertsmith.data import Batch, Example, pack
-from bertsmith.nn import Model, Pooling
+from bertsmith.checkpoints import Checkpoint
+from bertsmith.checkpoints.sentence_transformers import MODULES
+from bertsmith.config import require
+from bertsmith.embed.batches import batch_encodings, groups_by_length
+from bertsmith.embed.options import Cut, EmbedOptions, Text
+from bertsmith.embed.token_vectors import TokenVectors, of_tokens, of_words
+from bertsmith.nn import OutputLayer, PoolerPooling
 from bertsmith.progress import Progress, silent
-from bertsmith.text import Encoding, Tokenizer
+from bertsmith.text import Encoding, Window
 
-CHUNK = 4096  # texts read ahead, so that texts of like length can share a batch
-TOKENS = 8192  # tokens a batch, at most (one text may be longer)
-ROW = 128  # tokens a packed row, unless a text is longer
+CHUNK = 4096  # windows read ahead, so that those of like length can share a batch
+STATES = 1 << 15  # tokens read ahead where each of them has a vector
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors (texts, hidden_size), float32, in the order of the texts, and how many tokens were cut from each text."""
+    """Vectors of texts, in their order.
+
+    Attributes:
+        vectors: float32 (texts, size).
+        truncated: how many tokens were cut from each text, (texts,).
+        windows: in how many windows each was read, (texts,).
+    """
 
     vectors: np.ndarray
     truncated: np.ndarray
+    windows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -40,43 +52,103 @@ class HiddenStates:
 
 
 class Embedder:
-    """An encoder, its tokenizer and a pooling: everything between a text and its vector.
+    """A model and how its vectors are made: everything between a text and its vector.
 
-    Texts are packed without padding, and a text's vector does not depend on its neighbours in a batch (beyond the rounding
-    of float32).
+    Texts are packed without padding, and a text's vector does not depend on its neighbours in a batch beyond the rounding
+    of float32: 2e-6 in vectors of length 1. The same texts in the same order give the same bytes on the same machine.
+
+    Attributes:
+        options: as given.
+        pooling, normalize: what is done, be it by the options or by the model's folder.
+        max_length: the longest text, in tokens, that is read at once.
+        token_size, size: how many numbers the vector of a token has, and of a text.
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, pooling: Pooling, *, normalize: bool = False) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.pooling = pooling
-        self.normalize = normalize
-        self.max_length = min(tokenizer.max_length, model.encoder.config.max_length)
+    def __init__(self, checkpoint: Checkpoint, options: EmbedOptions | None = None) -> None:
+        """Make ready.
 
-    def embed(self, texts: Sequence[str], *, progress: Progress = silent) -> Vectors:
-        """One vector for each text.
-
-        Texts longer than the model's limit are cut, and `truncated` says by how many tokens.
+        Raises:
+            ConfigError: the options do not fit the model.
         """
+        self.checkpoint = checkpoint
+        self.options = options = options or EmbedOptions()
+        self.model = checkpoint.model.eval()
+        self.tokenizer = checkpoint.tokenizer
+        self.pooling = options.pooling or checkpoint.pooling
+        self.normalize = checkpoint.normalize if options.normalize is None else options.normalize
+        encoder = self.model.encoder.config
+        self.max_length = min(self.tokenizer.max_length, encoder.max_length)
+        options.layers.check(encoder.num_hidden_layers)
+        self._widths = [options.layers.size(encoder.hidden_size)]
+        self._widths.append(self.pooling.size(self._widths[0]))
+        self.token_size, self.size = (min(width, options.dimensions or width) for width in self._widths)
+        if isinstance(self.pooling, PoolerPooling):
+            own = isinstance(options.layers, OutputLayer)
+            require(own, "pooling", "the pooler reads the last layer, and others are asked for. Choose a pooling too")
+            require(self.model.pooler is not None, "pooling", "the model has no pooler, whose vector is asked for")
+        require(
+            (options.dimensions or 1) <= self._widths[1],
+            "dimensions",
+            f"{options.dimensions} are asked for, and the vectors have {self._widths[1]}",
+        )
+
+    @property
+    def about(self) -> str:
+        """How vectors are made and who says so, in a sentence for people."""
+        options, path = self.options, self.checkpoint.path
+        if options.pooling is not None:
+            said = "as asked for"
+        elif path is not None and (path / MODULES).is_file():
+            said = f"as {MODULES} of the model says"
+        else:
+            said = "the usual one: the model names none"
+        numbers = getattr(options.layers, "numbers", ())
+        layers = f", layers {', '.join(map(str, numbers))} {options.layers.kind}" if numbers else ""
+        normalized = "normalized" if self.normalize else "not normalized"
+        long = "cut" if isinstance(options.long, Cut) else "read in windows, whose vectors are averaged"
+        return (
+            f"Pooling: {self.pooling.kind} ({said}){layers}; vectors of {self.size}, {normalized}. "
+            f"Texts over {self.max_length} tokens are {long}."
+        )
+
+    def embed(self, texts: Sequence[Text], *, progress: Progress = silent) -> Vectors:
+        """One vector for each text or pair of texts."""
         parts = list(self.stream(texts, total=len(texts), progress=progress))
         if not parts:
-            size = self.model.encoder.config.hidden_size
-            return Vectors(np.zeros((0, size), np.float32), np.zeros(0, np.int64))
-        return Vectors(np.concatenate([p.vectors for p in parts]), np.concatenate([p.truncated for p in parts]))
+            return Vectors(np.zeros((0, self.size), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return Vectors(
+            np.concatenate([part.vectors for part in parts]),
+            np.concatenate([part.truncated for part in parts]),
+            np.concatenate([part.windows for part in parts]),
+        )
 
     def stream(
-        self, texts: Iterable[str], *, total: int | None = None, progress: Progress = silent
+        self, texts: Iterable[Text], *, total: int | None = None, progress: Progress = silent
     ) -> Iterator[Vectors]:
-        """Vectors for any number of texts, a chunk at a time, in constant memory."""
-        done, remaining = 0, iter(texts)
-        while chunk := list(islice(remaining, CHUNK)):
-            encodings = self.tokenizer.encode_batch(chunk, special_tokens=True, max_length=self.max_length)
-            vectors = np.empty((len(chunk), self.model.encoder.config.hidden_size), np.float32)
+        """Vectors for any number of texts, a few thousand at a time, in constant memory."""
+        done = 0
+        for chunk in self._chunks(texts, lambda _: 1, CHUNK):
+            windows = [shown for _, shown in chunk]
+            encodings = [window.encoding for window in chain.from_iterable(windows)]
+            pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
             for group in groups_by_length([len(e.ids) for e in encodings]):
-                vectors[group] = self._vectors([encodings[i] for i in group])
-                done += len(group)
-                progress("embedding texts", done, total)
-            yield Vectors(vectors, np.array([e.truncated for e in encodings], np.int64))
+                pooled[group] = self._pooled([encodings[i] for i in group])
+                ready += len(group)
+                progress("embedding texts", done + ready * len(chunk) // len(encodings), total)
+            done += len(chunk)
+            counts = np.array([len(shown) for shown in windows], np.int64)
+            truncated = np.array([shown[0].encoding.truncated for shown in windows], np.int64)
+            means = _means(pooled, windows) if len(pooled) > len(chunk) else pooled
+            yield Vectors(self._finished(means, normalize=self.normalize), truncated, counts)
+
+    def token_vectors(self, texts: Iterable[Text], *, progress: Progress = silent) -> Iterator[TokenVectors]:
+        """The vectors of each text's tokens, text by text, in constant memory."""
+        return self._token_vectors(texts, lambda _, windows, states: of_tokens(windows, states), progress)
+
+    def word_vectors(self, texts: Iterable[Text], *, progress: Progress = silent) -> Iterator[TokenVectors]:
+        """The vectors of each text's words, text by text, in constant memory. A word is a basic token: letters and digits
+        between white space and punctuation, or one punctuation mark."""
+        return self._token_vectors(texts, of_words, progress)
 
     @torch.inference_mode()
     def hidden_states(self, text: str) -> HiddenStates:
@@ -84,43 +156,64 @@ class Embedder:
         encoding = self.tokenizer.encode(text, special_tokens=True, max_length=self.max_length)
         inputs = batch_encodings([encoding], self.tokenizer)
         masks = self.model.encoder.apply_masks(inputs)
-        layers = [streams["tokens"][0].float() for streams in self.model.encoder.layers(inputs, masks)]
-        spans: dict[int, list[int]] = {}
-        for position, word in enumerate(encoding.word_ids):
-            if word is not None:
-                spans.setdefault(word, []).append(position)
-        words = tuple(text[encoding.offsets[p[0]][0] : encoding.offsets[p[-1]][1]] for p in spans.values())
-        means = [torch.stack([layer[p].mean(0) for p in spans.values()]) if spans else layer[:0] for layer in layers]
-        return HiddenStates(words, torch.stack(means).numpy(), encoding.truncated)
+        layers = [streams["tokens"][0].float().numpy() for streams in self.model.encoder.layers(inputs, masks)]
+        window = Window(encoding, 0, len(encoding))
+        found = [of_words(text, [window], [layer]) for layer in layers]
+        return HiddenStates(found[0].pieces, np.stack([words.vectors for words in found]), encoding.truncated)
+
+    def _chunks(
+        self, texts: Iterable[Text], weight: Callable[[Window], int], limit: int
+    ) -> Iterator[list[tuple[Text, tuple[Window, ...]]]]:
+        """Texts with what is read of them, until their windows weigh `limit`."""
+        chunk: list[tuple[Text, tuple[Window, ...]]] = []
+        weighed = 0
+        for text in texts:
+            chunk.append((text, self.options.long.windows(text, self.tokenizer, self.max_length)))
+            weighed += sum(map(weight, chunk[-1][1]))
+            if weighed >= limit:
+                yield chunk
+                chunk, weighed = [], 0
+        if chunk:
+            yield chunk
+
+    def _token_vectors(
+        self, texts: Iterable[Text], make: Callable[[Text, Any, Any], TokenVectors], progress: Progress
+    ) -> Iterator[TokenVectors]:
+        done = 0
+        for chunk in self._chunks(texts, lambda window: len(window.encoding), STATES):
+            encodings = [window.encoding for _, windows in chunk for window in windows]
+            states: dict[int, np.ndarray] = {}
+            for group in groups_by_length([len(e.ids) for e in encodings]):
+                states.update(zip(group, self._states([encodings[i] for i in group]), strict=True))
+            bounds = pairwise(accumulate((len(windows) for _, windows in chunk), initial=0))
+            for (text, windows), bound in zip(chunk, bounds, strict=True):
+                yield make(text, windows, [states[i] for i in range(*bound)])
+            done += len(chunk)
+            progress("embedding texts", done, None)
 
     @torch.inference_mode()
-    def _vectors(self, encodings: Sequence[Encoding]) -> np.ndarray:
+    def _pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
         inputs = batch_encodings(encodings, self.tokenizer)
-        vectors = self.pooling.of(self.model(inputs), inputs)
-        if self.normalize:
-            vectors = torch.nn.functional.normalize(vectors)
-        return vectors.numpy()
+        return self.pooling.of(self.options.layers.of(self.model, inputs), inputs).numpy()
+
+    @torch.inference_mode()
+    def _states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
+        inputs = batch_encodings(encodings, self.tokenizer)
+        hidden = self.options.layers.of(self.model, inputs).streams["tokens"].flatten(0, 1)
+        vectors = self._finished(hidden[inputs.token_positions].float().numpy(), normalize=bool(self.options.normalize))
+        return np.split(vectors, np.cumsum([len(e.ids) for e in encodings])[:-1])
+
+    def _finished(self, vectors: np.ndarray, *, normalize: bool) -> np.ndarray:
+        """Cut to the dimensions asked for, then brought to length 1, if at all."""
+        kept = torch.from_numpy(vectors[:, : self.options.dimensions])
+        return np.ascontiguousarray((torch.nn.functional.normalize(kept) if normalize else kept).numpy())
 
 
-def batch_encodings(encodings: Sequence[Encoding], tokenizer: Tokenizer) -> Batch:
-    """Encoded texts as one packed batch."""
-    examples = [
-        Example({"input_ids": np.array(e.ids, np.int64), "token_type_ids": np.array(e.type_ids, np.int64)})
-        for e in encodings
-    ]
-    longest = max(len(example) for example in examples)
-    return pack(examples, length=max(ROW, longest), pad_id=tokenizer.vocabulary.pad_id)
-
-
-def groups_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in order of length, in groups of at most `TOKENS` tokens."""
-    group: list[int] = []
-    tokens = 0
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and tokens + lengths[index] > TOKENS:
-            yield group
-            group, tokens = [], 0
-        group.append(index)
-        tokens += lengths[index]
-    if group:
-        yield group
+def _means(pooled: np.ndarray, windows: Sequence[Sequence[Window]]) -> np.ndarray:
+    """The mean of each text's windows, weighted by how many tokens each shows of it; of a single one, itself."""
+    means = np.empty((len(windows), pooled.shape[1]), np.float32)
+    bounds = pairwise(accumulate(map(len, windows), initial=0))
+    for number, (shown, (first, end)) in enumerate(zip(windows, bounds, strict=True)):
+        weights = np.array([window.count for window in shown], np.float32)
+        means[number] = pooled[first] if len(shown) == 1 else weights @ pooled[first:end] / weights.sum()
+    return means

@@ -50,7 +50,7 @@ def embed_file(
         raise UsageError(f"{out}: this already exists. Choose another place, or remove it first.")
     if out.suffix != ".parquet":
         raise UsageError(f"{out}: vectors are written as Parquet. Choose a name that ends in .parquet.")
-    size = embedder.model.encoder.config.hidden_size
+    size = embedder.size
     schema = pa.schema([("text", pa.string()), ("vector", pa.list_(pa.float32(), size)), ("truncated", pa.int32())])
     temporary = out.with_name(f".{out.name}.partial")
     texts = truncated = 0

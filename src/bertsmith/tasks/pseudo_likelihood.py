@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bertsmith.data import IGNORE_INDEX, Example, pack
-from bertsmith.embed.embedder import ROW, TOKENS
+from bertsmith.embed.batches import ROW, TOKENS
 from bertsmith.errors import UsageError, nearest
 from bertsmith.nn import MaskedLMHead, Model
 from bertsmith.progress import Progress, silent
