@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bertsmith.train import Pretraining, log, ownership
+from bertsmith import ownership
+from bertsmith.train import Pretraining, log
 from bertsmith.train.state import newest_state, saved_states
 
 Job = Callable[..., BaseProcess]

@@ -23,11 +23,11 @@ from bertsmith.data import Shards, damaged_shards
 from bertsmith.data.shards import TOKENIZER
 from bertsmith.errors import CheckpointError, UsageError
 from bertsmith.nn import Model
+from bertsmith.ownership import owned
 from bertsmith.text import Tokenizer
 from bertsmith.train.log import Log, NoLog
 from bertsmith.train.loop import Stop, never
 from bertsmith.train.measuring import Measured, measure, read_budget, within
-from bertsmith.train.ownership import owned
 from bertsmith.train.record import RunRecord, read_record
 from bertsmith.train.references import reference_losses
 from bertsmith.train.session import Execution, Report, Session

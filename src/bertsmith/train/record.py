@@ -13,7 +13,7 @@ import torch
 from bertsmith.config import from_dict, to_dict
 from bertsmith.errors import CheckpointError, ConfigError, UsageError
 from bertsmith.folders import cannot_write, fsync, make_folder
-from bertsmith.train.ownership import OWNER
+from bertsmith.ownership import OWNER
 from bertsmith.train.stage import Recipe
 
 

@@ -1,4 +1,4 @@
-"""One run folder, one writer."""
+"""One folder, one writer: of a run, and of an index."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ OWNER = "owner.json"
 
 @contextmanager
 def owned(run: Path) -> Iterator[None]:
-    """Be the only process that writes into the run folder. It is made if need be, and removed again if nothing is put in.
+    """Be the only process that writes into a folder. It is made if need be, and removed again if nothing is put in.
 
     The kernel drops the lock when its holder dies, however it dies, so there is never a dead owner to clear away; the file
     only says who it is. Every file system that honours `flock` across machines guards across machines too.
