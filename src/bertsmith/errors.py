@@ -3,7 +3,7 @@
     BertsmithError            exit code 1: something outside the program is not as it must be
     ├── DataError             a text or label file cannot be used (path, line, what to do)
     ├── VocabularyError       a vocabulary cannot be learned, read or matched
-    ├── CheckpointError       a model, run or shard folder is missing, incomplete, damaged or foreign
+    ├── CheckpointError       a model, run, shard or index folder is missing, incomplete, damaged or foreign
     ├── TrainingError         a run cannot go on (a loss that is not finite, nothing to train on)
     ├── MissingExtra          an optional dependency is not installed
     └── UsageError            exit code 2: the caller asked for something that cannot be asked for
@@ -31,7 +31,7 @@ class VocabularyError(BertsmithError):
 
 
 class CheckpointError(BertsmithError):
-    """A model, run or shard folder is missing, incomplete, damaged or of an unknown kind."""
+    """A model, run, shard or index folder is missing, incomplete, damaged or of an unknown kind."""
 
 
 class TrainingError(BertsmithError):

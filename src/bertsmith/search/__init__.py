@@ -1,0 +1,33 @@
+"""The index: texts with their vectors and columns, found by meaning, by words, or by both. Knows no model and no torch.
+
+fingerprint.py   what made the vectors
+fields.py        what is kept of each text
+seal.py          what was acknowledged, and how damage is found
+writer.py        putting in and taking out
+index.py         finding
+ranking.py       several rankings made one
+"""
+
+from bertsmith.search.fields import Entry
+from bertsmith.search.fingerprint import Fingerprint
+from bertsmith.search.index import MODES, Hit, Index, Mode, Recall
+from bertsmith.search.ranking import reciprocal_rank_fusion
+from bertsmith.search.seal import Description
+from bertsmith.search.writer import APPROXIMATE_FROM, Added, Writer, refusal, writing
+
+__all__ = [
+    "APPROXIMATE_FROM",
+    "MODES",
+    "Added",
+    "Description",
+    "Entry",
+    "Fingerprint",
+    "Hit",
+    "Index",
+    "Mode",
+    "Recall",
+    "Writer",
+    "reciprocal_rank_fusion",
+    "refusal",
+    "writing",
+]
