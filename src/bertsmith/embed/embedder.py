@@ -55,7 +55,7 @@ class Embedder:
     """A model and how its vectors are made: everything between a text and its vector.
 
     Texts are packed without padding, and a text's vector does not depend on its neighbours in a batch beyond the rounding
-    of float32: 2e-6 in vectors of length 1. The same texts in the same order give the same bytes on the same machine.
+    of float32: less than 1e-6 in vectors of length 1. The same texts in the same order give the same bytes on the same machine.
 
     Attributes:
         options: as given.
