@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from bertsmith.data import Document, prepare
-from bertsmith.data.pieces import Workspace, cut
+from bertsmith.data.pieces import TokenizedPiece, cut
+from bertsmith.data.workspace import Workspace
 from bertsmith.errors import CheckpointError, DataError, UsageError
 from bertsmith.text import Tokenizer, Vocabulary
 
@@ -197,10 +198,10 @@ def test_a_damaged_piece_is_named_and_made_anew(tmp_path: Path) -> None:
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
-    first = Workspace(tmp_path / "shards", {"a": 1})
-    with pytest.raises(UsageError, match="another process is preparing this folder"):
-        Workspace(tmp_path / "shards", {"a": 1})
-    other = Workspace(tmp_path / "shards", {"a": 2})  # other options: it leaves the living one alone
+    first = Workspace(tmp_path / "shards", {"a": 1}, TokenizedPiece)
+    with pytest.raises(UsageError, match="another process is making this already"):
+        Workspace(tmp_path / "shards", {"a": 1}, TokenizedPiece)
+    other = Workspace(tmp_path / "shards", {"a": 2}, TokenizedPiece)  # other options: it leaves the living one alone
     assert first.folder.is_dir()
     other.close()
     first.close()

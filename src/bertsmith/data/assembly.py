@@ -15,10 +15,11 @@ import numpy as np
 from bertsmith.data.duplicates import Duplicates, exact_originals, near_originals, open_signatures
 from bertsmith.data.leaks import NEAR, OVERLAP, PASSAGE, HeldoutPassages
 from bertsmith.data.passages import passages
-from bertsmith.data.pieces import COLUMNS, TokenizedPiece, Workspace
+from bertsmith.data.pieces import COLUMNS, TokenizedPiece
 from bertsmith.data.quality import SHORT
 from bertsmith.data.shards import ShardWriter
 from bertsmith.data.tokenizing import Counts, Tokenization
+from bertsmith.data.workspace import Workspace
 from bertsmith.progress import Progress
 from bertsmith.text import Vocabulary
 
@@ -44,7 +45,7 @@ class _Texts:
 class Assembly:
     """From finished pieces to shards: what must be decided with all documents in view, and the writing in order."""
 
-    def __init__(self, work: Workspace, task: Tokenization, progress: Progress) -> None:
+    def __init__(self, work: Workspace[TokenizedPiece], task: Tokenization, progress: Progress) -> None:
         self._work, self._task, self._progress = work, task, progress
         digests, apart, words, empty = list[np.ndarray](), list[np.ndarray](), list[np.ndarray](), np.zeros(2, np.int64)
         for name in work.names:

@@ -21,10 +21,11 @@ from bertsmith.data.assembly import Assembly
 from bertsmith.data.corpora import Corpus, Paths
 from bertsmith.data.duplicates import Duplicates, require_near
 from bertsmith.data.languages import can_identify, check_language
-from bertsmith.data.pieces import Piece, Workspace, cut, sweep
+from bertsmith.data.pieces import Piece, TokenizedPiece, cut
 from bertsmith.data.pools import Pool, pool_of
 from bertsmith.data.shards import FORMAT, MANIFEST, TOKENIZER, VERSION
 from bertsmith.data.tokenizing import Counts, Tokenization
+from bertsmith.data.workspace import Workspace, sweep
 from bertsmith.errors import DataError, UsageError, nearest
 from bertsmith.folders import publish
 from bertsmith.progress import Progress, silent
@@ -72,7 +73,7 @@ def prepare(  # noqa: PLR0913 - what a user may choose; all but three have a def
     """Turn text into a shard folder at `out`, which must not exist yet. It appears whole or not at all.
 
     A call that was interrupted or failed is taken up by the next one with the same arguments, from the last finished
-    piece of text (`bertsmith.data.pieces`); the folder will be the same. Other text or options begin anew where they
+    piece of text (`bertsmith.data.workspace`); the folder will be the same. Other text or options begin anew where they
     must, and a notice says so.
 
     Args:
@@ -112,7 +113,7 @@ def prepare(  # noqa: PLR0913 - what a user may choose; all but three have a def
     place = Path(os.path.abspath(out))  # noqa: PTH100 - as publish does it, which must agree on the place
     if os.path.lexists(place):
         sweep(place)  # a call that was killed between its last two steps
-    work = Workspace(place, _shape(task))
+    work = Workspace(place, _shape(task), TokenizedPiece)
     notices = _Notices(progress)
     options = {"language": language, "format": corpus.format, "field": corpus.field, "heldout": heldout}
     options |= {"duplicates": duplicates, "leaks": leaks}
@@ -176,7 +177,12 @@ class _Notices:
 
 
 def _tokenize(
-    corpus: Corpus, apart: Corpus | None, task: Tokenization, pool: Pool, work: Workspace, notices: _Notices
+    corpus: Corpus,
+    apart: Corpus | None,
+    task: Tokenization,
+    pool: Pool,
+    work: Workspace[TokenizedPiece],
+    notices: _Notices,
 ) -> None:
     """See to it that every piece of the text is in the workspace."""
     numbers, taken_over = count(), 0
@@ -190,7 +196,7 @@ def _tokenize(
         heldout = cut(apart.documents(), numbers, apart=True) if apart else ()
         for piece in chain(heldout, cut(corpus.documents(), numbers)):
             work.names.append(piece.name)
-            if piece in work:
+            if piece.name in work:
                 taken_over += 1
                 notices.documents += len(piece.documents)
             else:
@@ -209,7 +215,7 @@ def _tokenize(
 
 def _assemble(
     folder: Path,
-    work: Workspace,
+    work: Workspace[TokenizedPiece],
     task: Tokenization,
     texts: tuple[Corpus, Corpus | None],
     options: dict[str, Any],
