@@ -1,11 +1,13 @@
 """The command line as a person uses it: the whole chain, and every mistake with one clear message."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -94,6 +96,27 @@ def test_embed(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "texts.txt").write_text("the mill\nthe river\n", encoding="utf-8")
     run(capsys, "embed", "--model", chain / "run", tmp_path / "texts.txt", "-o", tmp_path / "vectors.parquet")
     assert pq.read_table(tmp_path / "vectors.parquet").num_rows == 2
+
+
+def test_embed_a_table_as_asked(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["embed", "--model", chain / "run", "--pooling", "mean_max", "--layers", "-2,-1", "--normalize"]
+    asked += ["--dimensions", 30, "--long", "windows"]
+    vectors = tmp_path / "vectors.arrow"
+    _, said = run(capsys, *asked, chain / "dev.tsv", "-o", vectors, "--keep", "label", "--dtype", "float16")
+    assert said.count("Pooling: mean_max (as asked for), layers -2, -1 concatenated; vectors of 30, normalized.") == 1
+    assert "37 vectors of 30, from 37 texts (text = column 'text')." in said
+    with pa.OSFile(str(vectors)) as file:
+        table = pa.ipc.open_file(file).read_all()
+    assert table.column_names == ["line", "text", "label", "vector", "truncated", "windows"]
+    assert table.schema.field("vector").type == pa.list_(pa.float16(), 30)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the mill\n\nthe river\n"), encoding="utf-8"))
+    out, _ = run(capsys, *asked, "--words", "-", "-o", "-")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [[word["word"] for word in line["words"]] for line in lines] == [["the", "mill"], [], ["the", "river"]]
+    out, _ = run(capsys, *asked, "--text", "the mill", "--pair", "the river")
+    assert {"text": "the mill", "pair": "the river"}.items() <= json.loads(out).items()
 
 
 def test_predict_and_evaluate(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,11 +235,9 @@ def mistakes(chain: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[ob
             "Did you mean 'classify'?",
         ),
         "no such column": ([*finetune, "--dev", chain / "dev.tsv", "-o", out, "--text", "body"], 1, "body"),
-        "a table to embed": (
-            ["embed", "--model", model, chain / "dev.tsv", "-o", folder / "v.parquet"],
-            1,
-            "is a table",
-        ),
+        "no such layer": (["embed", "--model", model, "--text", "a", "--layers", "9"], 2, "there is no layer 9"),
+        "no number of a layer": (["embed", "--model", model, "--text", "a", "--layers", "top"], 2, "-2 or -2,-1"),
+        "no such pooling": (["embed", "--model", model, "--text", "a", "--pooling", "meen"], 2, "Did you mean 'mean'"),
         "no name for vectors": (
             ["embed", "--model", model, corpus, "-o", folder / "vectors.csv"],
             2,
@@ -244,7 +265,8 @@ CASES = [
     "out of range", "no such device", "never saved",
     "no shards", "no such model", "nothing to fill", "no masked-LM head", "not fine-tuned",
     "unseen label", "unseen label in dev", "no such task", "no such column",
-    "a table to embed", "no name for vectors", "a table to learn from", "unfinished run", "other recipe",
+    "no such layer", "no number of a layer", "no such pooling",
+    "no name for vectors", "a table to learn from", "unfinished run", "other recipe",
     "refused in advance", "nothing to embed",
 ]  # fmt: skip
 

@@ -1,18 +1,13 @@
 """Vectors and hidden states: equal to the plain computation, and independent of the neighbours in a batch."""
 
-import errno
 import json
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from bertsmith import LoadedModel
 from bertsmith.cli import main
-from bertsmith.embed import embed_file
-from bertsmith.errors import CheckpointError, DataError, UsageError
 
 TEXTS = [
     "A cat sat on the mat.",
@@ -97,67 +92,3 @@ def test_the_command_line_says_what_was_cut(minilm: LoadedModel, capsys: pytest.
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["text"], line["truncated"]) for line in lines] == [(texts[0], 10), (texts[1], 0)]
     np.testing.assert_allclose([line["vector"] for line in lines], minilm.embed(texts), atol=2e-6)
-
-
-def test_folders_above_a_file_of_vectors_are_made(minilm: LoadedModel, tmp_path: Path) -> None:
-    (tmp_path / "texts.txt").write_text("One line.\n", encoding="utf-8")
-    out = tmp_path / "no" / "such" / "v.parquet"
-    assert embed_file(minilm.embedder, tmp_path / "texts.txt", out).texts == 1
-    assert [p.name for p in out.parent.iterdir()] == ["v.parquet"]
-
-
-@pytest.mark.parametrize(
-    ("out", "problem"),
-    [
-        ("texts.txt/v.parquet", r"texts\.txt: this is a file"),
-        ("texts.txt/deep/v.parquet", r"texts\.txt: this is a file"),
-        ("x" * 300 + ".parquet", r"x{300}\.parquet: cannot be written \(File name too long\)"),
-        ("link", "link: this already exists"),
-    ],
-)
-def test_a_place_where_no_vectors_can_be_written(minilm: LoadedModel, tmp_path: Path, out: str, problem: str) -> None:
-    (tmp_path / "texts.txt").write_text("One line.\n", encoding="utf-8")
-    (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(UsageError, match=problem):
-        embed_file(minilm.embedder, tmp_path / "texts.txt", tmp_path / out)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "texts.txt"]
-
-
-def test_a_disk_that_fills_up_leaves_no_vectors(
-    minilm: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    (tmp_path / "texts.txt").write_text("One line.\n", encoding="utf-8")
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
-    with pytest.raises(CheckpointError, match=r"v\.parquet: the disk is full"):
-        embed_file(minilm.embedder, tmp_path / "texts.txt", tmp_path / "v.parquet")
-    assert [p.name for p in tmp_path.iterdir()] == ["texts.txt"]
-
-
-def test_a_file_becomes_a_parquet_file(minilm: LoadedModel, tmp_path: Path) -> None:
-    (tmp_path / "texts.txt").write_text("One line.\n\nAnother – line.\n", encoding="utf-8")
-    written = embed_file(minilm.embedder, tmp_path / "texts.txt", tmp_path / "v.parquet")
-    assert (written.texts, written.size, written.truncated) == (2, 384, 0)
-    rows = pq.read_table(tmp_path / "v.parquet").to_pydict()
-    assert rows["text"] == ["One line.", "Another – line."]
-    np.testing.assert_allclose(np.array(rows["vector"], np.float32), minilm.embed(rows["text"]), atol=1e-6)
-    with pytest.raises(UsageError, match="already exists"):
-        embed_file(minilm.embedder, tmp_path / "texts.txt", tmp_path / "v.parquet")
-    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "two\nlines"}) + "\n", encoding="utf-8")
-    assert embed_file(minilm.embedder, tmp_path / "texts.jsonl", tmp_path / "w.parquet").texts == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"), [(b"", "no text"), (b"caf\xe9\n", "line 1.*not UTF-8"), (None, "no such file")]
-)
-def test_a_bad_file_leaves_nothing_behind(
-    minilm: LoadedModel, tmp_path: Path, content: bytes | None, problem: str
-) -> None:
-    file = tmp_path / "texts.txt"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(DataError, match=problem):
-        embed_file(minilm.embedder, file, tmp_path / "v.parquet")
-    assert [p.name for p in tmp_path.iterdir()] == (["texts.txt"] if content is not None else [])

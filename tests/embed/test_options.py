@@ -1,6 +1,6 @@
 """Every choice does what it says, together with the others, and what does not fit is refused."""
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,24 +12,8 @@ from bertsmith.config import from_dict, to_dict
 from bertsmith.embed import Cut, Embedder, EmbedOptions, Windows
 from bertsmith.errors import ConfigError
 from bertsmith.nn import Averaged, ClsPooling, Concatenated, MeanMaxPooling, MeanPooling, PoolerPooling
-from bertsmith.recipes import bert
-from bertsmith.text import SPECIAL_TOKENS, Tokenizer, Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def made(*, pooler: bool = True, mix: nn.ScalarMix.Config | None = None) -> Checkpoint:
-    """A small model that reads 16 tokens; each letter is one, and "ab" two."""
-    vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS, *(f"##{x}" for x in LETTERS)))
-    config = nn.Model.Config(
-        encoder=replace(bert.encoder(12, 2, 2), vocab_size=len(vocabulary)), pooler=pooler, mix=mix
-    )
-    return Checkpoint(model=config.initialized(3), tokenizer=Tokenizer(vocabulary, max_length=16))
-
-
-@pytest.fixture(scope="module")
-def small() -> LoadedModel:
-    return LoadedModel(made())
 
 
 def test_windows_are_averaged_by_what_they_show(small: LoadedModel) -> None:
@@ -75,8 +59,8 @@ def test_sizes_and_kinds(small: LoadedModel) -> None:
         assert small.embed([], options).shape == (0, size)
 
 
-def test_the_pooler_and_the_mix() -> None:
-    model = LoadedModel(made())
+def test_the_pooler_and_the_mix(small: LoadedModel, made: Callable[..., Checkpoint]) -> None:
+    model = small
     options = EmbedOptions(pooling=PoolerPooling())
     cls = torch.from_numpy(model.embed(["a b"], EmbedOptions(pooling=ClsPooling())))
     pooler = model.checkpoint.model.pooler
@@ -88,7 +72,7 @@ def test_the_pooler_and_the_mix() -> None:
     np.testing.assert_allclose(mixed.embed(["a b"]), mixed.embed(["a b"], mean), atol=1e-6)  # a new mix is the mean
 
 
-def test_what_does_not_fit_is_refused(small: LoadedModel) -> None:
+def test_what_does_not_fit_is_refused(small: LoadedModel, made: Callable[..., Checkpoint]) -> None:
     for checkpoint, options, problem in (
         (small.checkpoint, EmbedOptions(layers=Concatenated((-2, 9))), "there is no layer 9"),
         (small.checkpoint, EmbedOptions(dimensions=13), "dimensions: 13 are asked for, and the vectors have 12"),

@@ -1,42 +1,150 @@
 """bertsmith embed: texts to vectors."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import DEFAULT_MODEL, Field, Model, TextFormat
+from bertsmith.cli.options import DEFAULT_MODEL, Model
 from bertsmith.cli.terminal import Bars, json_line, talk
+
+if TYPE_CHECKING:
+    from bertsmith.embed import Embedder, EmbedOptions
+    from bertsmith.embed.pieces import Unit
+    from bertsmith.embed.reading import GivenText
+
+_STDIO = Path("-")
 
 
 def embed(
-    file: Annotated[Path | None, Argument(help="Texts, one a line; or JSON lines, or Parquet.")] = None,
-    model: Model = DEFAULT_MODEL,
-    text: Annotated[
-        list[str] | None, Option("--text", help="A text; a JSON line with text, vector, truncated.")
+    file: Annotated[
+        Path | None, Argument(help="Texts: csv, tsv, JSON lines, JSON, Parquet, or one a line; - is stdin.")
     ] = None,
-    out: Annotated[Path | None, Option("-o", "--out", help="Parquet file to write: text, vector, truncated.")] = None,
-    format: TextFormat = "auto",
-    field: Field = "text",
+    model: Model = DEFAULT_MODEL,
+    text: Annotated[list[str] | None, Option("--text", help="A text instead of a file; any number of times.")] = None,
+    pair: Annotated[list[str] | None, Option("--pair", help="For each --text, the second text of a pair.")] = None,
+    out: Annotated[
+        Path | None, Option("-o", "--out", help="File to write: .parquet, .arrow, .npy; - prints JSON lines.")
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        Option(
+            help="mean, mean_text (without [CLS] and [SEP]), cls, pooler, max, mean_max, mean_sqrt_len_tokens, weightedmean, "
+            "lasttoken. Default: the model's own."
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        Option(help="-2: the layer before the last; -2,-1: both, side by side; averaged:-2,-1. Default: the last."),
+    ] = None,
+    normalize: Annotated[
+        bool | None, Option("--normalize/--no-normalize", help="Vectors of length 1. Default: the model's own.")
+    ] = None,
+    dimensions: Annotated[int | None, Option(help="Keep the first so many numbers.")] = None,
+    long: Annotated[str, Option(help="Texts over the model's length: cut, or windows, whose mean is taken.")] = "cut",
+    tokens: Annotated[bool, Option("--tokens", help="A vector for each token.")] = False,
+    words: Annotated[bool, Option("--words", help="A vector for each word.")] = False,
+    dtype: Annotated[str, Option(help="Of the numbers in the file: float32 or float16.")] = "float32",
+    format: Annotated[str, Option("--format", help="auto, lines, csv, tsv, jsonl, json or parquet.")] = "auto",
+    field: Annotated[
+        list[str] | None, Option("--field", help="Column with the text; twice for pairs. Default: guessed, and said.")
+    ] = None,
+    keep: Annotated[list[str] | None, Option("--keep", help="Column to carry along; any number of times.")] = None,
+    cluster: Annotated[
+        str | None, Option(help="Embed on a Ray cluster: ray, or ray:ADDRESS (needs the extra cluster).")
+    ] = None,
 ) -> None:
     """Turn texts into vectors.
 
-    Library call: bertsmith.load(MODEL).embed(TEXTS), and bertsmith.embed.embed_file for a file
+    A file that was interrupted is taken up by the same command. Library call: bertsmith.load(MODEL).embed(TEXTS), and
+    bertsmith.embed.embed_file for a file
     """
     import bertsmith
-    from bertsmith.embed import embed_file
+    from bertsmith.embed import Embedder, embed_file
     from bertsmith.errors import UsageError
 
-    if (file is None) == (text is None) or (file is None) != (out is None):
-        raise UsageError("Give a FILE and -o OUT, or --text TEXT.")
-    loaded = bertsmith.load(model)
+    if (file is None) == (text is None) or (file is None) != (out is None) or (tokens and words):
+        raise UsageError("Give a FILE and -o OUT, or --text TEXT; and --tokens or --words, if any of them.")
+    unit: Unit = "token" if tokens else "word" if words else "text"
+    options = _options(pooling, layers, normalize, dimensions, long)
+    embedder = Embedder(bertsmith.load(model).checkpoint, options)
+    talk.print(embedder.about, markup=False, soft_wrap=True)
+    fields, kept = tuple(field or ()), tuple(keep or ())
     if text is not None:
-        made = loaded.embedder.embed(text)
-        for line, vector, cut in zip(text, made.vectors.tolist(), made.truncated.tolist(), strict=True):
-            json_line({"text": line, "vector": [round(x, 6) for x in vector], "truncated": cut})
-    if file is not None and out is not None:
+        _print(embedder, _typed(text, pair), unit)
+    elif file is not None and out == _STDIO:
+        from bertsmith.embed.reading import read_text_file
+
+        read = read_text_file(file, format=format, fields=fields, keep=kept)  # pyright: ignore[reportArgumentType]
+        _print(embedder, read.texts, unit, tuple(read.carried.names), 64 if file == _STDIO else 1024)
+    elif file is not None and out is not None:
         with Bars() as bars:
-            written = embed_file(loaded.embedder, file, out, format=format, field=field, progress=bars)
+            written = embed_file(
+                embedder,
+                file,
+                out,
+                unit=unit,
+                precision=dtype,  # pyright: ignore[reportArgumentType]
+                format=format,  # pyright: ignore[reportArgumentType]
+                fields=fields,
+                keep=kept,
+                cluster=cluster,
+                progress=bars,
+            )
+        of = "" if unit == "text" else f" of {unit}s"
         talk.print(
-            f"{out}: {written.texts:,} vectors of {written.size}; {written.truncated:,} texts were cut to the model's length"
+            f"{out}: {written.vectors:,} vectors{of} of {written.size}, from {written.texts:,} texts ({written.columns}). "
+            f"{written.truncated:,} were cut to the model's length, {written.windowed:,} read in windows, "
+            f"{written.empty:,} empty.",
+            markup=False,
+            soft_wrap=True,
         )
+
+
+def _options(
+    pooling: str | None, layers: str | None, normalize: bool | None, dimensions: int | None, long: str
+) -> "EmbedOptions":
+    from bertsmith.config import from_dict
+    from bertsmith.embed import EmbedOptions
+
+    data: dict[str, Any] = {"normalize": normalize, "dimensions": dimensions, "long": {"kind": long}}
+    if pooling is not None:
+        data["pooling"] = {"kind": pooling}
+    if layers is not None:
+        data["layers"] = _layers(layers)
+    return from_dict(EmbedOptions, data)
+
+
+def _layers(text: str) -> dict[str, Any]:
+    from bertsmith.errors import UsageError
+
+    kind, _, numbers = text.rpartition(":")
+    try:
+        return {"kind": kind or "concatenated", "numbers": [int(number) for number in numbers.split(",")]}
+    except ValueError:
+        raise UsageError(f"--layers {text}: expected numbers such as -2 or -2,-1 or averaged:-2,-1.") from None
+
+
+def _typed(texts: list[str], pairs: list[str] | None) -> "Iterable[GivenText]":
+    from bertsmith.embed.reading import GivenText
+    from bertsmith.errors import UsageError
+
+    if pairs is None:
+        return [GivenText(number, text) for number, text in enumerate(texts, start=1)]
+    if len(pairs) != len(texts):
+        raise UsageError(f"There are {len(texts)} --text and {len(pairs)} --pair; each pair needs one of both.")
+    return [GivenText(number, pair) for number, pair in enumerate(zip(texts, pairs, strict=True), start=1)]
+
+
+def _print(
+    embedder: "Embedder", texts: "Iterable[GivenText]", unit: "Unit", names: tuple[str, ...] = (), ahead: int = 64
+) -> None:
+    """JSON lines, each as soon as it is there; a pipe that waits for them need not wait for the end."""
+    from bertsmith.embed.records import vector_records
+
+    for number, record in enumerate(vector_records(embedder, texts, unit=unit, names=names, ahead=ahead), start=1):
+        json_line(record)
+        if number % ahead == 0:
+            sys.stdout.flush()

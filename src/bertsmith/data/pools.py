@@ -3,6 +3,7 @@
     Processes(1)          this process
     Processes(8)          eight others on this machine
     RayCluster("auto")    the machines of a Ray cluster (extra `cluster`)
+    RayActors("auto")     the same, where the function is large, such as a model: each worker keeps one
 
 A pool holds a few pieces at a time, so memory does not grow with their number. A worker that dies is replaced and its
 piece given out again, up to three times.
@@ -57,13 +58,20 @@ def pool_of(processes: int, cluster: str | None) -> Pool:
     """
     if processes < 1:
         raise UsageError(f"processes is {processes}: at least one process must work")
-    if cluster is None:
-        return Processes(processes)
+    return Processes(processes) if cluster is None else RayCluster(_address(cluster))
+
+
+def actors_of(cluster: str, threads: int) -> "RayActors":
+    """The same for a function that is large, each worker with so many threads. Errors as those of `pool_of`."""
+    return RayActors(_address(cluster), threads)
+
+
+def _address(cluster: str) -> str | None:
     kind, _, address = cluster.partition(":")
     if kind != "ray":
         raise UsageError(f"cluster {cluster!r}: expected ray, or ray:ADDRESS such as ray:auto or ray:10.0.0.7:6379")
     _ray()
-    return RayCluster(address or None)
+    return address or None
 
 
 @dataclass(frozen=True)
@@ -249,6 +257,70 @@ class RayCluster:
         finally:
             if ours:
                 ray.shutdown()
+
+
+@dataclass(frozen=True)
+class RayActors:
+    """A Ray cluster on which each worker keeps the function, with `threads` cores to itself.
+
+    Args:
+        address: as that of `RayCluster`.
+        threads: cores of a worker.
+    """
+
+    address: str | None = None
+    threads: int = 1
+
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item], notice: Notice
+    ) -> Iterator[tuple[Item, Result]]:
+        """See `Pool.map`. Ray itself replaces dead workers, without a notice."""
+        ray = _ray()
+        ours = not ray.is_initialized()
+        if ours:
+            _join_cluster(ray, self.address)
+        given: dict[Any, list[Any]] = {}  # what each worker has not finished
+        starting = started = None
+        try:
+            make = ray.remote(num_cpus=self.threads, max_restarts=-1, max_task_retries=_ATTEMPTS - 1)(_Keeper)
+            shared = ray.put(function)
+            window: deque[tuple[Item, Any]] = deque()
+            for item in items:
+                # Asked each time: the cluster may have grown. Where others fill it, a worker may never start: only the
+                # first is waited for.
+                if starting is None and (
+                    not given or (len(given) + 1) * self.threads <= ray.cluster_resources().get("CPU", 1)
+                ):
+                    starting = make.remote(shared)
+                    started = starting.start.remote()
+                if starting is not None and (not given or ray.wait([started], timeout=0)[0]):
+                    given[starting], starting = [], None
+                given = {w: ray.wait(f, num_returns=len(f), timeout=0)[1] if f else [] for w, f in given.items()}
+                worker = min(given, key=lambda worker: len(given[worker]))
+                window.append((item, worker.apply.remote(item)))
+                given[worker].append(window[-1][1])
+                if len(window) >= 2 * len(given):
+                    yield _fetch(ray, *window.popleft())
+            while window:
+                yield _fetch(ray, *window.popleft())
+        finally:
+            for worker in (*given, *([starting] if starting is not None else [])):
+                ray.kill(worker)
+            if ours:
+                ray.shutdown()
+
+
+class _Keeper:
+    """A worker's function, sent to it once."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def start(self) -> None:
+        """Answers as soon as the worker is there."""
+
+    def apply(self, item: Any) -> Any:
+        return self._function(item)
 
 
 def _apply(function: Callable[[Any], Any], item: Any) -> Any:

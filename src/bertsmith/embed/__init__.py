@@ -4,22 +4,27 @@ options.py        how texts become vectors
 embedder.py       texts to vectors
 token_vectors.py  the same of tokens and words
 batches.py        texts of like length, packed
-files.py          files of texts to files of vectors
+files.py          files of texts to files of vectors: reading.py, pieces.py, vector_files.py
+records.py        vectors as JSON lines
 """
 
 from bertsmith.embed.batches import batch_encodings, groups_by_length
 from bertsmith.embed.embedder import Embedder, HiddenStates, Vectors
 from bertsmith.embed.files import Written, embed_file
 from bertsmith.embed.options import Cut, EmbedOptions, LongTexts, Text, Windows
+from bertsmith.embed.reading import GivenText, TextFile, read_text_file
+from bertsmith.embed.records import vector_records
 from bertsmith.embed.token_vectors import TokenVectors
 
 __all__ = [
     "Cut",
     "EmbedOptions",
     "Embedder",
+    "GivenText",
     "HiddenStates",
     "LongTexts",
     "Text",
+    "TextFile",
     "TokenVectors",
     "Vectors",
     "Windows",
@@ -27,4 +32,6 @@ __all__ = [
     "batch_encodings",
     "embed_file",
     "groups_by_length",
+    "read_text_file",
+    "vector_records",
 ]

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from itertools import accumulate, chain, pairwise
 from typing import Any
 
@@ -91,6 +93,16 @@ class Embedder:
             "dimensions",
             f"{options.dimensions} are asked for, and the vectors have {self._widths[1]}",
         )
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Fingerprint of the weights that make vectors: encoder, pooler and mix of layers; hexadecimal."""
+        digest = sha256()
+        for name, tensor in self.model.state_dict().items():
+            if not name.startswith("heads."):
+                digest.update(f"{name} {tuple(tensor.shape)}\0".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     @property
     def about(self) -> str:
