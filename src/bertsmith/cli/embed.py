@@ -11,11 +11,26 @@ from bertsmith.cli.options import DEFAULT_MODEL, Model
 from bertsmith.cli.terminal import Bars, json_line, talk
 
 if TYPE_CHECKING:
-    from bertsmith.embed import Embedder, EmbedOptions
+    from bertsmith.embed import Embedder, EmbedOptions, Written
     from bertsmith.embed.pieces import Unit
     from bertsmith.embed.reading import GivenText
 
 _STDIO = Path("-")
+
+Pooling = Annotated[
+    str | None,
+    Option(
+        help="mean, mean_text (without [CLS] and [SEP]), cls, pooler, max, mean_max, mean_sqrt_len_tokens, weightedmean, "
+        "lasttoken. Default: the model's own."
+    ),
+]
+Layers = Annotated[
+    str | None,
+    Option(help="-2: the layer before the last; -2,-1: both, side by side; averaged:-2,-1. Default: the last."),
+]
+Normalize = Annotated[
+    bool | None, Option("--normalize/--no-normalize", help="Vectors of length 1. Default: the model's own.")
+]
 
 
 def embed(
@@ -28,20 +43,9 @@ def embed(
     out: Annotated[
         Path | None, Option("-o", "--out", help="File to write: .parquet, .arrow, .npy; - prints JSON lines.")
     ] = None,
-    pooling: Annotated[
-        str | None,
-        Option(
-            help="mean, mean_text (without [CLS] and [SEP]), cls, pooler, max, mean_max, mean_sqrt_len_tokens, weightedmean, "
-            "lasttoken. Default: the model's own."
-        ),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        Option(help="-2: the layer before the last; -2,-1: both, side by side; averaged:-2,-1. Default: the last."),
-    ] = None,
-    normalize: Annotated[
-        bool | None, Option("--normalize/--no-normalize", help="Vectors of length 1. Default: the model's own.")
-    ] = None,
+    pooling: Pooling = None,
+    layers: Layers = None,
+    normalize: Normalize = None,
     dimensions: Annotated[int | None, Option(help="Keep the first so many numbers.")] = None,
     long: Annotated[str, Option(help="Texts over the model's length: cut, or windows, whose mean is taken.")] = "cut",
     tokens: Annotated[bool, Option("--tokens", help="A vector for each token.")] = False,
@@ -93,14 +97,7 @@ def embed(
                 cluster=cluster,
                 progress=bars,
             )
-        of = "" if unit == "text" else f" of {unit}s"
-        talk.print(
-            f"{out}: {written.vectors:,} vectors{of} of {written.size}, from {written.texts:,} texts ({written.columns}). "
-            f"{written.truncated:,} were cut to the model's length, {written.windowed:,} read in windows, "
-            f"{written.empty:,} empty.",
-            markup=False,
-            soft_wrap=True,
-        )
+        _say(written, out, unit)
 
 
 def _options(
@@ -136,6 +133,17 @@ def _typed(texts: list[str], pairs: list[str] | None) -> "Iterable[GivenText]":
     if len(pairs) != len(texts):
         raise UsageError(f"There are {len(texts)} --text and {len(pairs)} --pair; each pair needs one of both.")
     return [GivenText(number, pair) for number, pair in enumerate(zip(texts, pairs, strict=True), start=1)]
+
+
+def _say(written: "Written", out: Path, unit: "Unit") -> None:
+    of = "" if unit == "text" else f" of {unit}s"
+    talk.print(
+        f"{out}: {written.vectors:,} vectors{of} of {written.size}, from {written.texts:,} texts ({written.columns}). "
+        f"{written.truncated:,} were cut to the model's length, {written.windowed:,} read in windows, "
+        f"{written.empty:,} empty.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _print(

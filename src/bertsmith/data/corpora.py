@@ -126,7 +126,7 @@ def _read(files: list[Path], format: Format, field: str) -> Iterator[Document]:
         raise DataError(f"There is no text in {_name_of(files)}.")
 
 
-def refuse_table(file: Path) -> None:
+def _refuse_table(file: Path) -> None:
     """Raise a DataError where the name says that a file holds a table: its lines are not texts."""
     if {".csv", ".tsv"} & {suffix.lower() for suffix in file.suffixes[-2:]}:
         raise DataError(
@@ -136,7 +136,7 @@ def refuse_table(file: Path) -> None:
 
 
 def _guess(file: Path) -> str:
-    refuse_table(file)
+    _refuse_table(file)
     name = file.with_suffix("") if file.suffix in (".gz", ".xz") else file
     return _ENDINGS.get(name.suffix.lower(), "text")
 
