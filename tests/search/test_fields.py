@@ -1,5 +1,6 @@
 """What columns hold, guessed from their first contents and kept to."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -29,11 +30,12 @@ from bertsmith.search.fields import Entry, kinds_of, value_of
 )
 def test_kinds(values: list[Any], typed: str, spelled: str) -> None:
     entries = [Entry(str(n), "text", {"c": value}) for n, value in enumerate(values)]
+    loose = [replace(entry, spelled=True) for entry in entries]
     assert kinds_of(entries) == {"c": typed}
-    assert kinds_of(entries, spelled=True) == {"c": spelled}
-    assert kinds_of(entries, ["c"], spelled=True) == {"c": "string"}
+    assert kinds_of(loose) == {"c": spelled}
+    assert kinds_of(loose, ["c"]) == {"c": "string"}
     for entry in entries:  # what a kind was guessed from can be kept as it
-        value_of(entry, "c", kinds_of(entries, spelled=True)["c"])
+        value_of(entry, "c", kinds_of(loose)["c"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_exact_search_is_brute_force(
         hits = index.search(query, k=7, exact=True)
         assert [hit.id for hit in hits] == by_hand(query, 7)
         assert [hit.rank for hit in hits] == list(range(1, 8))
-    assert len(index.search(query, k=99)) == 37
+    assert len(index.search(vectors(100)[0], k=99)) == 37
     recall = index.recall(7, queries=9)
     assert recall.queries == 9 and recall.approximate == optimized
     assert recall.share == 1 if not optimized else recall.share > 0.8
@@ -107,7 +108,13 @@ def test_an_index_that_was_emptied(mill: Path, description: Description, entry: 
 
 
 def test_another_model_is_refused_with_both_fingerprints(mill: Path, description: Description) -> None:
-    for change in ({"weights": "c" * 64}, {"tokenizer": "c" * 64}, {"pooling": "cls"}, {"normalize": False}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"weights": "c" * 64},
+        {"tokenizer": "c" * 64},
+        {"pooling": "cls"},
+        {"normalize": False},
+    )
+    for change in changes:
         made = replace(description.fingerprint, **change)
         other = replace(description, fingerprint=made, model="runs/other")
         with pytest.raises(UsageError) as caught, writing(mill, other):
@@ -150,13 +157,14 @@ def test_equal_vectors_come_by_their_ids(
 
 def test_searches_that_cannot_be(mill: Path, tmp_path: Path, vectors: Vectors) -> None:
     index, query = Index(mill), vectors(1)[0]
-    for wrong, message in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"where": "yaer > 3"}, r"'yaer > 3' cannot be understood .*year \(int64\), weight of it \(float64\)"),
         ({"where": "year >"}, "cannot be understood"),
         ({"k": 0}, "1 or more"),
         ({"mode": "vectr"}, "Did you mean 'vector'"),
         ({"mode": "hybrid"}, "needs a vector and a text"),
-    ):
+    )
+    for wrong, message in cases:
         with pytest.raises(UsageError, match=message):
             index.search(query, **wrong)
     with pytest.raises(UsageError, match="needs a text"):

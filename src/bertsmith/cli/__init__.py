@@ -21,6 +21,8 @@ VERBS = (
     "report",
     "fill",
     "embed",
+    "index",
+    "search",
     "recipes",
     "models",
     "convert",
@@ -28,7 +30,7 @@ VERBS = (
 
 app = typer.Typer(
     name="bertsmith",
-    help="Forge your own BERT: text, vocabulary, pretraining, fine-tuning, vectors.",
+    help="Forge your own BERT: text, vocabulary, pretraining, fine-tuning, vectors, search.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -18,12 +18,14 @@ _LARGEST = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One text to be found. `fields` are the other columns by name; `place` is where it stands, for messages."""
+    """One text to be found. `fields` are the other columns by name; `place` is where it stands, for messages. It is `spelled`
+    if it comes from a file that knows no types, so that strings which are numbers throughout are numbers."""
 
     id: str
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+    spelled: bool = False
 
     @property
     def where(self) -> str:
@@ -31,9 +33,8 @@ class Entry:
         return self.place or f"text {self.id!r}"
 
 
-def kinds_of(entries: Sequence[Entry], as_text: Collection[str] = (), *, spelled: bool = False) -> dict[str, Kind]:
-    """What each column of these entries holds. With `spelled`, strings that are numbers throughout are numbers: for files
-    that know no types. Columns in `as_text` are text whatever they look like.
+def kinds_of(entries: Sequence[Entry], as_text: Collection[str] = ()) -> dict[str, Kind]:
+    """What each column of these entries holds. Columns in `as_text` are text whatever they look like.
 
     Raises:
         UsageError: a column has a name that an index cannot have.
@@ -45,22 +46,18 @@ def kinds_of(entries: Sequence[Entry], as_text: Collection[str] = (), *, spelled
                 f"A column is called {name!r}: an index has its own columns {', '.join(OWN)}, and other names cannot be empty, "
                 f"begin with _ or hold a point or a quotation mark. Rename it, or leave it out with --without {name!r}."
             )
-    return {
-        name: "string" if name in as_text else _kind([entry.fields.get(name) for entry in entries], spelled=spelled)
-        for name in names
-    }
+    return {name: "string" if name in as_text else _kind(entries, name) for name in names}
 
 
-def _kind(values: list[Any], *, spelled: bool) -> Kind:
-    there = [value for value in values if value is not None and value != ""]
-    if not there:
+def _kind(entries: Sequence[Entry], name: str) -> Kind:
+    found = [(entry.fields.get(name), entry.spelled) for entry in entries]
+    there = [(value, spelled) for value, spelled in found if value is not None and value != ""]
+    if not there or any(isinstance(value, str) and not spelled for value, spelled in there):
         return "string"
-    if all(isinstance(value, bool) for value in there):
+    if all(isinstance(value, bool) for value, _ in there):
         return "bool"
-    if not spelled and any(isinstance(value, str) for value in there):
-        return "string"
     for kind in ("int64", "float64"):
-        if all(_number(value, kind) is not None for value in there):
+        if all(_number(value, kind) is not None for value, _ in there):
             return kind
     return "string"
 

@@ -21,7 +21,8 @@ MODES: tuple[Mode, ...] = ("vector", "text", "hybrid")
 
 EQUALS = 32  # asked for beyond k, so that of equally near texts those with the first ids are taken
 FUSED = 100  # how deep each ranking is read before they are made one, at least
-PROBES = 20  # cells of the approximate index that are looked into; recall is measured, see `Index.recall`
+PROBES = 20  # cells of the approximate index that are looked into
+REFINED = 2  # times as many candidates are measured by their whole vectors; `Index.recall` says what all this finds
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,9 @@ class Index:
             )
         query = self._table.search(directions(vector[None], ["the query"])[0], vector_column_name="vector")
         query = query.distance_type("cosine").limit(k + EQUALS)  # pyright: ignore[reportAttributeAccessIssue]
-        rows = self._ask(query.bypass_vector_index() if exact else query.nprobes(PROBES), where, "_distance")
+        rows = self._ask(
+            query.bypass_vector_index() if exact else query.nprobes(PROBES).refine_factor(REFINED), where, "_distance"
+        )
         return sorted(rows, key=lambda row: (row["_distance"], row["id"]))[:k]
 
     def _with_words(self, text: str, k: int, where: str | None) -> list[dict[str, Any]]:

@@ -54,10 +54,9 @@ class Added:
 class Writer:
     """Changes an index. Made by `writing`."""
 
-    def __init__(self, path: Path, description: Description, *, as_text: Collection[str], spelled: bool) -> None:
+    def __init__(self, path: Path, description: Description, *, as_text: Collection[str]) -> None:
         self.path = path
         self._as_text = as_text
-        self._spelled = spelled
         self._database = lancedb().connect(str(path))
         self._table: Table | None = None
         if (path / SEAL).exists():
@@ -149,7 +148,7 @@ class Writer:
         from lancedb.index import FTS, BTree
 
         description = self._seal.description
-        description = replace(description, columns=kinds_of(entries, self._as_text, spelled=self._spelled))
+        description = replace(description, columns=kinds_of(entries, self._as_text))
         self._seal = replace(self._seal, description=description)
         language = description.language
         words = FTS() if language is None else FTS(language=language)
@@ -195,13 +194,11 @@ class Writer:
 
 
 @contextmanager
-def writing(
-    path: str | Path, description: Description, *, as_text: Collection[str] = (), spelled: bool = False
-) -> Iterator[Writer]:
+def writing(path: str | Path, description: Description, *, as_text: Collection[str] = ()) -> Iterator[Writer]:
     """Write into the index at `path`, which is made where it is not there yet. Nobody else can meanwhile; others can read.
 
-    `as_text` and `spelled` are for the first texts of a new index, see `fields.kinds_of`; an older index keeps its
-    description, of which only the fingerprint must be the same.
+    `as_text` are columns of a new index that are text whatever they look like. An older index keeps its description, of
+    which only the fingerprint must be the same.
 
     Raises:
         UsageError: another process is writing; the index was made by another model; something else is at `path`.
@@ -210,7 +207,7 @@ def writing(
     path = Path(path)
     lancedb()
     with owned(path):
-        yield Writer(path, description, as_text=as_text, spelled=spelled)
+        yield Writer(path, description, as_text=as_text)
 
 
 def refusal(path: Path, made: Description, asked: Description) -> UsageError:
