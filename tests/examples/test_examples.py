@@ -48,6 +48,13 @@ def test_fill_and_embed(own_bert: Path) -> None:
     assert "%" in said and "float32" in said
 
 
+def test_vectors(own_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a film.\n\na play.\n", encoding="utf-8")
+    said = run("10_vectors.py", own_bert, tmp_path / "texts.txt", tmp_path / "v.parquet")
+    assert "play and play: [[26, 30], [34, 38]]" in said
+    assert f"3 texts to {tmp_path / 'v.parquet'}, 0 read in windows, 1 empty" in said
+
+
 def test_classify(own_bert: Path, tmp_path: Path) -> None:
     for name in ("train", "dev"):
         rows = [f"{'what a' if i % 2 else 'the'} film number {i}\t{'opinion' if i % 2 else 'fact'}" for i in range(24)]
@@ -84,6 +91,13 @@ def test_tasks(
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     shown = capsys.readouterr().out
     assert [part for part in said[name] if part not in shown] == []
+
+
+def test_search(own_bert: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra [search] is not installed")
+    said = run("10_search.py", own_bert, tmp_path / "index")
+    assert "replaced one of the same id" in said and "of those that have a" in said
+    assert "recall of the search by vectors: 100.0%" in said
 
 
 def test_every_example_is_run_here() -> None:

@@ -110,7 +110,7 @@ class Writer:
         return Added(done.num_inserted_rows, done.num_updated_rows + len(entries) - len(chosen))
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Take texts out, and return how many were there. Their content leaves the disk at an `optimize` an hour later."""
+        """Take texts out, and return how many were there. Their bytes stay in the folder until what holds them is rewritten."""
         if self._table is None:
             return 0
         before = self._table.count_rows()
