@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from bertsmith import LoadedModel
-from bertsmith.checkpoints import save_model
+from bertsmith.checkpoints import Checkpoint, save_model
 from bertsmith.data.workspace import Workspace
 from bertsmith.embed import Embedder, EmbedOptions, Windows, embed_file, read_text_file, vector_records
 from bertsmith.errors import CheckpointError, DataError, UsageError
@@ -211,6 +212,19 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
     written = embed_file(small.embedder, file, tmp_path / "v.parquet")
     assert written.notices == ("Went on from an earlier start: 1 pieces of text were finished.",)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t.txt", "v.parquet"]
+
+
+def test_float16_is_not_filled_with_infinity(made: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    checkpoint = made()
+    last = checkpoint.model.encoder.blocks[-1]
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.mul_(1e6)
+    file = write(tmp_path, "t.txt")
+    with pytest.raises(UsageError, match="65,504, which float16 cannot hold"):
+        embed_file(Embedder(checkpoint), file, tmp_path / "v.parquet", precision="float16")
+    options = EmbedOptions(normalize=True)
+    assert embed_file(Embedder(checkpoint, options), file, tmp_path / "v.parquet", precision="float16").texts == 6
 
 
 class Stop(Exception):

@@ -41,8 +41,8 @@ class Written(Counts):
 
 def embed_file(  # noqa: PLR0913 - what a user may choose; all but three have a default
     embedder: Embedder,
-    file: Path,
-    out: Path,
+    file: str | Path,
+    out: str | Path,
     *,
     unit: Unit = "text",
     precision: Precision = "float32",
@@ -61,7 +61,7 @@ def embed_file(  # noqa: PLR0913 - what a user may choose; all but three have a 
 
     Memory stays constant, and `out` appears whole or not at all; the folders above it are made where they are missing. A
     call that was interrupted is taken up by the next one with the same arguments, from the last finished piece of text
-    (some thousand texts), and the file will be the same byte for byte: `bertsmith.data.workspace`.
+    (a few thousand texts at most), and the file will be the same byte for byte: `bertsmith.data.workspace`.
 
     Args:
         embedder: how texts become vectors.
@@ -82,8 +82,8 @@ def embed_file(  # noqa: PLR0913 - what a user may choose; all but three have a 
         CheckpointError: the disk is full. What is finished is kept.
         MissingExtra: Ray is not installed.
     """
-    place = _place(out, unit, precision, keep)
-    texts = read_text_file(file, format=format, fields=fields, keep=keep)
+    place = _place(Path(out), unit, precision, keep)
+    texts = read_text_file(Path(file), format=format, fields=fields, keep=keep)
     threads = torch.get_num_threads()
     work = Embedding(embedder, unit, precision, texts.carried, texts.pairs, threads)
     pool = Processes(1) if cluster is None else actors_of(cluster, threads)

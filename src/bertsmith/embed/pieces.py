@@ -24,7 +24,7 @@ Unit = Literal["text", "token", "word"]
 
 Precision = Literal["float32", "float16"]
 
-_CHARACTERS = {"text": 1 << 20, "token": 1 << 16, "word": 1 << 16}  # of a piece; tokens' vectors take much more room
+_CHARACTERS = {"text": 1 << 18, "token": 1 << 16, "word": 1 << 16}  # of a piece; tokens' vectors take much more room
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class EmbeddedPiece:
 
 
 def cut(texts: Iterable[GivenText], unit: Unit) -> Iterator[TextPiece]:
-    """Pieces of about a million characters, and of 4096 texts at most. They do not depend on who works on them."""
+    """Pieces of about 260,000 characters, and of 4096 texts at most. They do not depend on who works on them."""
     numbers, piece, size = count(), list[GivenText](), 0
     for given in texts:
         piece.append(given)
@@ -178,6 +178,8 @@ class Embedding:
             yield column if times is None else column.take(pa.array(np.repeat(np.arange(len(times)), times)))
 
     def _column(self, vectors: np.ndarray) -> pa.Array:
+        if self.precision == "float16" and vectors.size and np.abs(vectors).max() > np.finfo(np.float16).max:
+            raise UsageError("There are numbers over 65,504, which float16 cannot hold: take float32, or normalize.")
         flat = np.ascontiguousarray(vectors, self.precision).reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
 
