@@ -14,7 +14,7 @@ import bertsmith
 from bertsmith import nn
 from bertsmith.checkpoints import Checkpoint, describe, load_model, modernbert, save_model
 from bertsmith.config import override
-from bertsmith.data import Batch, Example
+from bertsmith.data import Batch, Example, pad
 from bertsmith.errors import ConfigError
 from bertsmith.recipes import modern
 from bertsmith.text import Tokenizer, Vocabulary
@@ -116,7 +116,7 @@ def test_what_transformers_saves_again_is_read(saved: Callable[..., Checkpoint],
         ({"layer_types": None, "global_attn_every_n_layers": 3}, "global_attn_every_n_layers: .*sliding windows"),
         ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "layer_types: .*sliding windows"),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_parameters: rope_type 'yarn'"),
-        ({"architectures": ["ModernBertForSequenceClassification"]}, "architectures: .* is not supported"),
+        ({"architectures": ["ModernBertForPreTraining"]}, "architectures: .* is not supported"),
         ({"classifier_bias": False}, "classifier_bias: False is not supported; expected True"),
         ({"hidden_activation": "gelo"}, "hidden_activation: 'gelo' is not known. Did you mean 'gelu'"),
         ({"surprise": 1}, "surprise: no ModernBERT configuration has this key"),
@@ -143,3 +143,49 @@ def test_what_a_folder_says_of_itself(saved: Callable[..., Checkpoint]) -> None:
     said = describe(path)
     assert said["architecture"] == "ModernBertForMaskedLM"
     assert not [line for line in said["missing"] if "transformers" in line]
+
+
+HEADS = {
+    "sequence_label": nn.SequenceHead.Config(num_labels=3, transform="gelu"),
+    "token_label": nn.TokenHead.Config(num_labels=5, transform="gelu"),
+    "answer_span": nn.SpanHead.Config(transform="gelu"),
+    "multiple_choice": nn.SequenceHead.Config(num_labels=1, transform="gelu"),
+}
+CLASSES = {
+    "sequence_label": "ModernBertForSequenceClassification",
+    "token_label": "ModernBertForTokenClassification",
+    "answer_span": "ModernBertForQuestionAnswering",
+    "multiple_choice": "ModernBertForMultipleChoice",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@torch.inference_mode()
+def test_heads_of_fine_tuning_are_the_same(
+    saved: Callable[..., Checkpoint],
+    sequences: list[Example],
+    theirs: Callable[[list[Example]], dict[str, torch.Tensor]],
+    tmp_path: Path,
+    head: str,
+) -> None:
+    ours = saved({head: HEADS[head]})
+    model = load_strictly(CLASSES[head], ours.path)
+    batch, inputs = pad(sequences, pad_id=0), theirs(sequences)
+    del inputs["token_type_ids"]
+    output = ours.model(batch)
+    if head in ("sequence_label", "multiple_choice"):
+        found = ours.model.heads[head](output.pooled)
+        given = {name: value[None] for name, value in inputs.items()} if head == "multiple_choice" else inputs
+        expected = model(**given).logits.reshape(found.shape)
+    else:
+        found = ours.model.heads[head](output.at(batch.token_positions))
+        logits = model(**inputs)
+        table = logits.logits if head == "token_label" else torch.stack([logits.start_logits, logits.end_logits], -1)
+        expected = table[inputs["attention_mask"] == 1]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    model.save_pretrained(tmp_path / "theirs")
+    ours.tokenizer.save(tmp_path / "theirs")
+    again = load_model(tmp_path / "theirs")
+    assert again.model.config.heads.keys() == {head}
+    weights = ours.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in again.model.state_dict().items())

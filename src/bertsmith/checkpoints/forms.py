@@ -16,7 +16,8 @@ class Form:
 
     `obstacle` says why a model is none, or None. The rest is for models without one: `write_config(config, labels,
     vocabulary)` gives the content of `config.json`, `transforms` the table of tensors, `architecture` the class by name.
-    `inputs` are what its classes take of what a tokenizer gives; None is everything.
+    `inputs` are what its classes take of what a tokenizer gives; None is everything. Where `heads_transform`, a head of
+    fine-tuning transforms states as masked LM does, and there is no pooler.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Form:
     transforms: Callable[[nn.Model.Config], list[Transform]]
     architecture: Callable[[nn.Model.Config], str]
     inputs: tuple[str, ...] | None = None
+    heads_transform: bool = False
 
 
 FORMS = (
@@ -40,10 +42,11 @@ FORMS = (
     Form(
         "ModernBERT",
         modernbert.obstacle,
-        lambda config, _, vocabulary: modernbert.write_config(config, vocabulary),
+        lambda config, labels, vocabulary: modernbert.write_config(config, vocabulary, labels),
         modernbert.transforms,
         modernbert.architecture,
         inputs=("input_ids", "attention_mask"),
+        heads_transform=True,
     ),
 )
 

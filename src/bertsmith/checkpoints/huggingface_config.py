@@ -111,55 +111,16 @@ _LIMITS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig:
-    """The keys of a BERT's `config.json` that decide what the model is, with the defaults of transformers.
+class SavedClass:
+    """The keys of a `config.json` that say which class was saved, and what its head is for.
 
     `architectures` is empty for a file that does not say which class was saved.
     """
 
     architectures: tuple[str, ...] = ()
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    classifier_dropout: float | None = None
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
-    pad_token_id: int | None = 0
     problem_type: ProblemType | None = None
-    is_decoder: bool | None = False
     num_labels: int | None = None
     id2label: dict[str, str] | None = None
-
-    def __post_init__(self) -> None:
-        for name, most in _LIMITS.items():
-            value = getattr(self, name)
-            require(0 < value <= most, name, f"expected 1 to {most:,}, got {value!r:.40}")
-        multiple = self.hidden_size % self.num_attention_heads == 0
-        require(multiple, "hidden_size", f"{self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            value = getattr(self, name)
-            require(value is None or 0 <= value < 1, name, f"expected 0 to less than 1, got {value}")
-        for name, most in (("initializer_range", 100), ("layer_norm_eps", 1)):
-            value = getattr(self, name)
-            require(0 < value <= most, name, f"expected more than 0, at most {most}, got {value}")
-        if self.hidden_act not in ACTIVATIONS:
-            raise ConfigError(
-                f"hidden_act: {self.hidden_act!r:.80} is not known.{nearest(self.hidden_act, ACTIVATIONS)}"
-            )
-        for name in self.architectures[:1]:
-            if name not in ARCHITECTURES:
-                raise ConfigError(f"architectures: {name!r:.80} is not supported.{nearest(name, ARCHITECTURES)}")
-        if self.problem_type == "regression" and self.architecture == SEQUENCE_CLASSIFICATION:
-            require(
-                len(self.labels) == 1, "problem_type", f"regression with {len(self.labels)} scores is not supported"
-            )
 
     @property
     def architecture(self) -> str | None:
@@ -184,6 +145,51 @@ class BertConfig:
         if self.problem_type is not None:
             return self.problem_type
         return "regression" if len(self.labels) == 1 else "single_label_classification"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(SavedClass):
+    """The keys of a BERT's `config.json` that decide what the model is, with the defaults of transformers."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    is_decoder: bool | None = False
+
+    def __post_init__(self) -> None:
+        for name, most in _LIMITS.items():
+            value = getattr(self, name)
+            require(0 < value <= most, name, f"expected 1 to {most:,}, got {value!r:.40}")
+        multiple = self.hidden_size % self.num_attention_heads == 0
+        require(multiple, "hidden_size", f"{self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < 1, name, f"expected 0 to less than 1, got {value}")
+        for name, most in (("initializer_range", 100), ("layer_norm_eps", 1)):
+            value = getattr(self, name)
+            require(0 < value <= most, name, f"expected more than 0, at most {most}, got {value}")
+        if self.hidden_act not in ACTIVATIONS:
+            raise ConfigError(
+                f"hidden_act: {self.hidden_act!r:.80} is not known.{nearest(self.hidden_act, ACTIVATIONS)}"
+            )
+        for name in self.architectures[:1]:
+            if name not in ARCHITECTURES:
+                raise ConfigError(f"architectures: {name!r:.80} is not supported.{nearest(name, ARCHITECTURES)}")
+        if self.problem_type == "regression" and self.architecture == SEQUENCE_CLASSIFICATION:
+            require(
+                len(self.labels) == 1, "problem_type", f"regression with {len(self.labels)} scores is not supported"
+            )
 
     def heads(self) -> set[str]:
         """The heads that the saved class has."""

@@ -16,6 +16,7 @@ from bertsmith.checkpoints.huggingface_config import (
     SEQUENCE_CLASSIFICATION,
     BertConfig,
     ProblemType,
+    SavedClass,
     read_config,
 )
 from bertsmith.checkpoints.huggingface_weights import PICKLE, Weights, open_weights
@@ -70,12 +71,11 @@ def look(path: Path, *, pickled: bool = False) -> Source:
     pooler, present = kind.parts_present(names)
     try:
         heads = bert.heads() | present
-        if sentence_model and sentence_model.dense and not heads.isdisjoint(POOLED_HEADS):
+        pooled = kind is hf_names and not heads.isdisjoint(POOLED_HEADS)
+        if sentence_model and sentence_model.dense and pooled:
             raise ConfigError("its heads and its dense layer need a pooler each, and a model has one")
         # The class that the configuration names, and whatever else the weights hold.
-        config = bert.model_config(
-            pooler=pooler or not heads.isdisjoint(POOLED_HEADS), heads=heads, tokens=len(tokenizer.vocabulary)
-        )
+        config = bert.model_config(pooler=pooler or pooled, heads=heads, tokens=len(tokenizer.vocabulary))
     except ConfigError as error:
         raise CheckpointError(f"{config_file}: {error}") from None
     lengths = (most_positions(config.encoder), sentence_model and sentence_model.max_length)
@@ -91,7 +91,7 @@ def look(path: Path, *, pickled: bool = False) -> Source:
         stored=weights.stored,
         pooling=nn.MeanPooling(),
         normalize=False,
-        task=task_of(bert) if isinstance(bert, BertConfig) else None,
+        task=task_of(bert),
         remarks=tuple(_remarks(bert, tokenizer, weights)),
         read=None if weights.is_one_safetensors_file else weights.read,
         parts=weights.parts,
@@ -187,13 +187,14 @@ def _remarks(bert: BertConfig | modernbert.ModernBertConfig, tokenizer: Tokenize
         yield "a decoder: each token sees only itself and those before it"
 
 
-def task_of(bert: BertConfig) -> dict[str, Any] | None:
+def task_of(bert: SavedClass) -> dict[str, Any] | None:
     """What the fine-tuned head of this class does, as a `Checkpoint` says it."""
-    if bert.architecture == "BertForTokenClassification":
+    architecture = (bert.architecture or "").removeprefix("Modern")
+    if architecture == "BertForTokenClassification":
         return {"kind": "tag", "labels": list(bert.labels)}
-    if bert.architecture in _UNNAMED_TASKS:
-        return {"kind": _UNNAMED_TASKS[bert.architecture]}
-    if bert.architecture != SEQUENCE_CLASSIFICATION:
+    if architecture in _UNNAMED_TASKS:
+        return {"kind": _UNNAMED_TASKS[architecture]}
+    if architecture != SEQUENCE_CLASSIFICATION:
         return None
     kind = _TASK_KINDS[bert.sequence_problem]
     return {"kind": kind} if kind == "regress" else {"kind": kind, "labels": list(bert.labels)}  # a number has no name

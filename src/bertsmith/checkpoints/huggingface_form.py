@@ -66,7 +66,7 @@ def _head_obstacle(config: nn.Model.Config, activation: Activation) -> str | Non
         else:
             kinds = {TOKEN_LABEL: nn.TokenHead.Config, ANSWER_SPAN: nn.SpanHead.Config}
             fits = name in kinds and isinstance(head, kinds[name])
-        if not fits:
+        if not fits or getattr(head, "transform", None) is not None:
             return f"its head {name!r} has no counterpart"
     return None
 
@@ -102,7 +102,7 @@ def write_config(config: nn.Model.Config, *, labels: tuple[str, ...] | None, pad
     return (
         {"architectures": [architecture(config)], "model_type": "bert"}
         | sizes
-        | _head_keys(config, labels)
+        | head_keys(config, labels)
         | {
             "classifier_dropout": None,
             "use_cache": True,
@@ -123,7 +123,8 @@ def architecture(config: nn.Model.Config) -> str:
     )
 
 
-def _head_keys(config: nn.Model.Config, labels: tuple[str, ...] | None) -> dict[str, Any]:
+def head_keys(config: nn.Model.Config, labels: tuple[str, ...] | None) -> dict[str, Any]:
+    """What `config.json` says of a head with labels: their names, and the kind of problem."""
     problems: dict[str, str | None] = {name: problem for problem, name in SEQUENCE_HEADS.items()} | {TOKEN_LABEL: None}
     for name, problem in problems.items():
         head = config.heads.get(name)

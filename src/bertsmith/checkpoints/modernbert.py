@@ -10,15 +10,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bertsmith import nn
-from bertsmith.checkpoints.huggingface_config import ACTIVATIONS, MASKED_LM, deciding_values
-from bertsmith.checkpoints.huggingface_form import without_dropout
+from bertsmith.checkpoints.huggingface_config import (
+    ACTIVATIONS,
+    ANSWER_SPAN,
+    MASKED_LM,
+    MULTIPLE_CHOICE,
+    SEQUENCE_HEADS,
+    TASK_HEADS,
+    TOKEN_LABEL,
+    SavedClass,
+    deciding_values,
+)
+from bertsmith.checkpoints.huggingface_form import head_keys, without_dropout
 from bertsmith.checkpoints.transforms import Padded, Rename, Transform
 from bertsmith.config import from_dict, require, to_dict
 from bertsmith.errors import ConfigError, nearest
 from bertsmith.text import Vocabulary
 
 MODEL_TYPE = "modernbert"
-ARCHITECTURES: dict[str, tuple[str, ...]] = {"ModernBertForMaskedLM": (MASKED_LM,), "ModernBertModel": ()}
+SEQUENCE_CLASSIFICATION = "ModernBertForSequenceClassification"
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "ModernBertForMaskedLM": (MASKED_LM,),
+    "ModernBertModel": (),
+    SEQUENCE_CLASSIFICATION: (),  # and one of SEQUENCE_HEADS
+    "ModernBertForTokenClassification": (TOKEN_LABEL,),
+    "ModernBertForQuestionAnswering": (ANSWER_SPAN,),
+    "ModernBertForMultipleChoice": (MULTIPLE_CHOICE,),
+}
+"""The classes of transformers, with the heads that each has."""
+
 TOKEN_TABLE = "model.embeddings.tok_embeddings.weight"
 TIED = {"decoder.weight": TOKEN_TABLE}
 FULL = "full_attention"
@@ -43,8 +63,6 @@ _IGNORED = {
     "initializer_cutoff_factor",
     "local_attention",
     "local_rope_theta",
-    "classifier_pooling",
-    "classifier_dropout",
     "deterministic_flash_attn",
     "sparse_prediction",
     "sparse_pred_ignore_index",
@@ -64,10 +82,9 @@ _BLOCK = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModernBertConfig:
+class ModernBertConfig(SavedClass):
     """The keys of a ModernBERT's `config.json` that decide what the model is, with the defaults of transformers."""
 
-    architectures: tuple[str, ...] = ()
     vocab_size: int = 50368
     hidden_size: int = 768
     num_hidden_layers: int = 22
@@ -83,6 +100,8 @@ class ModernBertConfig:
     mlp_bias: bool = False
     embedding_dropout: float = 0.0
     attention_dropout: float = 0.0
+    classifier_dropout: float = 0.0
+    classifier_pooling: str = "cls"
     layer_types: tuple[str, ...] | None = None
     rope_parameters: Mapping[str, Mapping[str, str | float | None] | None] | None = None
     global_attn_every_n_layers: int = 3
@@ -99,6 +118,9 @@ class ModernBertConfig:
         for name in self.architectures[:1]:
             if name not in ARCHITECTURES:
                 raise ConfigError(f"architectures: {name!r:.80} is not supported.{nearest(name, ARCHITECTURES)}")
+        if self.architecture in (SEQUENCE_CLASSIFICATION, "ModernBertForMultipleChoice"):
+            what = "the mean of all tokens as what a head reads is not supported; expected cls"
+            require(self.classifier_pooling == "cls", "classifier_pooling", what)
         full = (FULL,) * self.num_hidden_layers
         if self.layer_types is None and self.num_hidden_layers > 1:
             require(self.global_attn_every_n_layers == 1, "global_attn_every_n_layers", _NO_WINDOWS)
@@ -112,7 +134,9 @@ class ModernBertConfig:
 
     def heads(self) -> set[str]:
         """The heads that the saved class has."""
-        return set(ARCHITECTURES[self.architectures[0]]) if self.architectures else set()
+        if self.architecture == SEQUENCE_CLASSIFICATION:
+            return {SEQUENCE_HEADS[self.sequence_problem]}
+        return set(ARCHITECTURES[self.architecture]) if self.architecture else set()
 
     def model_config(self, *, pooler: bool, heads: Collection[str], tokens: int | None = None) -> nn.Model.Config:
         """Our configuration of this model; `tokens` are those of the tokenizer, if they are fewer than the vectors."""
@@ -147,8 +171,17 @@ class ModernBertConfig:
             layer_norm_bias=self.norm_bias,
             initializer_range=self.initializer_range,
         )
-        head = nn.MaskedLMHead.Config(activation=ACTIVATIONS[self.classifier_activation])
-        return nn.Model.Config(encoder=encoder, pooler=pooler, heads=dict.fromkeys(sorted(heads), head))
+        activation, dropout = ACTIVATIONS[self.classifier_activation], self.classifier_dropout
+        labels = len(self.labels)
+        configs: dict[str, nn.Head.Config] = {
+            MASKED_LM: nn.MaskedLMHead.Config(activation=activation),
+            TOKEN_LABEL: nn.TokenHead.Config(num_labels=labels, dropout=dropout, transform=activation),
+            ANSWER_SPAN: nn.SpanHead.Config(transform=activation),
+            MULTIPLE_CHOICE: nn.SequenceHead.Config(num_labels=1, dropout=dropout, transform=activation),
+        }
+        for name in SEQUENCE_HEADS.values():
+            configs[name] = nn.SequenceHead.Config(num_labels=labels, dropout=dropout, transform=activation)
+        return nn.Model.Config(encoder=encoder, pooler=pooler, heads={name: configs[name] for name in sorted(heads)})
 
 
 _NO_WINDOWS = "attention in sliding windows is not supported; every layer must have full attention"
@@ -195,13 +228,21 @@ def obstacle(config: nn.Model.Config) -> str | None:
         return "its normalizations are not all alike"
     if [type(part) for part in attention.query_key] != [nn.Rotary.Config] or attention.gate is not None:
         return "its attention needs rotary positions, and nothing else done to queries, keys or what heads found"
-    if config.pooler or config.heads.keys() - {MASKED_LM}:
-        return "it has a pooler, or another head than that of masked LM"
-    return None
+    if config.pooler or len(config.heads) > 1:
+        return "it has a pooler, or several heads"
+    return next(
+        (f"its head {name!r} has no counterpart" for name, head in config.heads.items() if not _fits(name, head)), None
+    )
 
 
-def write_config(config: nn.Model.Config, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The content of `config.json` for a model without an `obstacle`."""
+def _fits(name: str, head: nn.Head.Config) -> bool:
+    return name == MASKED_LM or (name in TASK_HEADS and getattr(head, "transform", None) is not None)
+
+
+def write_config(
+    config: nn.Model.Config, vocabulary: Vocabulary, labels: tuple[str, ...] | None = None
+) -> dict[str, Any]:
+    """The content of `config.json` for a model without an `obstacle`; `labels` name the scores of its head."""
     encoder = config.encoder
     first = encoder.layers[0].block
     assert isinstance(first, nn.AttentionBlock.Config)
@@ -209,8 +250,8 @@ def write_config(config: nn.Model.Config, vocabulary: Vocabulary) -> dict[str, A
     (rotary,) = first.attention.query_key
     assert isinstance(rotary, nn.Rotary.Config)
     activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
-    head = config.heads.get(MASKED_LM)
-    activation = head.activation if isinstance(head, nn.MaskedLMHead.Config) else first.feed_forward.activation
+    head = next(iter(config.heads.values()), None)
+    activation = getattr(head, "activation", None) or getattr(head, "transform", None) or "gelu"
     cls, sep, pad = vocabulary.cls_id, vocabulary.sep_id, vocabulary.pad_id
     turning = {"rope_type": "default", "rope_theta": rotary.theta}
     return {
@@ -234,6 +275,9 @@ def write_config(config: nn.Model.Config, vocabulary: Vocabulary) -> dict[str, A
         "decoder_bias": True,
         "classifier_bias": True,
         "classifier_activation": activations[activation],
+        "classifier_pooling": "cls",
+        "classifier_dropout": getattr(head, "dropout", 0.0),
+        **head_keys(config, labels),
         "layer_types": [FULL] * encoder.num_hidden_layers,
         "rope_parameters": {FULL: turning, "sliding_attention": turning},
         # The same for transformers 4.
@@ -252,6 +296,8 @@ def write_config(config: nn.Model.Config, vocabulary: Vocabulary) -> dict[str, A
 
 def architecture(config: nn.Model.Config) -> str:
     """The class of transformers for this model's heads."""
+    if any(name in SEQUENCE_HEADS.values() for name in config.heads):
+        return SEQUENCE_CLASSIFICATION
     return next(name for name, heads in ARCHITECTURES.items() if config.heads.keys() == set(heads))
 
 
@@ -273,10 +319,15 @@ def transforms(config: nn.Model.Config, table_rows: int | None = None) -> list[T
                 there = f"model.layers.{number}.{theirs}"
                 table += _module(f"encoder.blocks.{number}.{ours}", there, bias=biased[ours.partition(".")[0]])
     table += _module("encoder.ends.tokens", "model.final_norm", bias=encoder.layer_norm_bias)
-    if MASKED_LM in config.heads:
-        table += _module("heads.masked_lm.dense", "head.dense", bias=True)
-        table += _module("heads.masked_lm.norm", "head.norm", bias=encoder.layer_norm_bias)
-        table.append(Rename("heads.masked_lm.bias", "decoder.bias"))
+    for name in config.heads:
+        transform = f"heads.{name}" if name == MASKED_LM else f"heads.{name}.transform"
+        table += _module(f"{transform}.dense", "head.dense", bias=True)
+        table += _module(f"{transform}.norm", "head.norm", bias=encoder.layer_norm_bias)
+        if name == MASKED_LM:
+            table.append(Rename("heads.masked_lm.bias", "decoder.bias"))
+        else:
+            scores = "outputs" if name == ANSWER_SPAN else "classifier"
+            table += _module(f"heads.{name}.{scores}", "classifier", bias=True)
     kept = encoder.known_vocab_size
     if table_rows in (None, kept):
         return table

@@ -22,7 +22,8 @@ class Output:
     """What one pass of the encoder gives to the heads.
 
     `streams` are the last layer's hidden states, or the mix of all, by stream name, (rows, length, hidden). `pooled` is one
-    vector a sequence, (sequences, hidden), or None for a model without a pooler.
+    vector a sequence, (sequences, hidden): the pooler's, or without a pooler [CLS]'s own state, if a head transforms that
+    itself; else None.
     """
 
     streams: Streams
@@ -77,7 +78,13 @@ class Model(nn.Module):
         else:
             layers = self.encoder.layers(inputs, self.encoder.apply_masks(inputs, masks))
             streams = {"tokens": self.mix([streams["tokens"] for streams in layers])}
-        return Output(streams, None if self.pooler is None else self.pooler(streams["tokens"], inputs))
+        return Output(streams, self._pooled(streams["tokens"], inputs))
+
+    def _pooled(self, hidden: Tensor, inputs: Batch) -> Tensor | None:
+        if self.pooler is not None:
+            return self.pooler(hidden, inputs)
+        reads_first = any(getattr(head, "transform", None) for head in self.config.heads.values())
+        return hidden.flatten(0, 1).index_select(0, inputs.starts) if reads_first else None
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
         """As usual; an encoder whose layers are mixed stays as it predicts."""

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from bertsmith.checkpoints import Checkpoint
-from bertsmith.nn import Model, ScalarMix
+from bertsmith.checkpoints.forms import form_of
+from bertsmith.nn import MaskedLMHead, Model, ScalarMix
 from bertsmith.tasks.task import Task
 
 
@@ -17,24 +18,30 @@ def random_twin(checkpoint: Checkpoint, seed: int) -> Checkpoint:
 
 
 def with_new_head(checkpoint: Checkpoint, task: Task, seed: int, *, freeze: bool = False) -> Model:
-    """The checkpoint's encoder, and its pooler if the head wants one, under a new head for `task`; the rest stays behind.
+    """The checkpoint's encoder under a new head for `task`, with what else the head can use; the rest stays behind.
 
-    What is new is initialized as a pure function of `seed`. With `freeze` the encoder is not to be trained, and the head reads
-    a mix of its layers.
+    What it can use is the pooler, if the head wants one; for a ModernBERT's head, the transform of masked LM. What is new is
+    initialized as a pure function of `seed`. With `freeze` the encoder is not to be trained, and the head reads a mix of
+    its layers.
     """
-    objective = task.objective()
-    config = Model.Config(
-        encoder=checkpoint.model.config.encoder,
-        pooler=objective.needs_pooler,
-        heads={objective.kind: objective.head()},
-        mix=ScalarMix.Config() if freeze else None,
-    )
+    objective, before = task.objective(), checkpoint.model.config
+    form = form_of(Model.Config(encoder=before.encoder, pooler=False))
+    pooler, head, old_names = objective.needs_pooler, objective.head(), {"pooler.": "pooler."}
+    if form is not None and form.heads_transform:
+        masked_lm = before.heads.get("masked_lm")
+        activation = masked_lm.activation if isinstance(masked_lm, MaskedLMHead.Config) else "gelu"
+        pooler, head = False, replace(head, transform=activation)
+        old_names = {
+            f"heads.masked_lm.{part}.": f"heads.{objective.kind}.transform.{part}." for part in ("dense", "norm")
+        }
+    mix = ScalarMix.Config() if freeze else None
+    config = Model.Config(encoder=before.encoder, pooler=pooler, heads={objective.kind: head}, mix=mix)
     model = config.initialized(seed)
-    kept = {
-        name: tensor
-        for name, tensor in checkpoint.model.state_dict().items()
-        if name.startswith("encoder.") or (objective.needs_pooler and name.startswith("pooler."))
-    }
-    model.load_state_dict({**model.state_dict(), **kept})
+    weights = model.state_dict()
+    for name, tensor in checkpoint.model.state_dict().items():
+        for old, new in {"encoder.": "encoder.", **old_names}.items():
+            if name.startswith(old) and (renamed := new + name.removeprefix(old)) in weights:
+                weights[renamed] = tensor
+    model.load_state_dict(weights)
     model.encoder.requires_grad_(not freeze)
     return model
