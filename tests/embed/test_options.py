@@ -99,8 +99,12 @@ def test_who_chose_the_pooling_is_said(minilm: LoadedModel, small: LoadedModel) 
     options = EmbedOptions(pooling=ClsPooling(), layers=Concatenated((-2,)), normalize=False, long=Windows())
     assert Embedder(minilm.checkpoint, options).about == (
         "Pooling: cls (as asked for), layers -2 concatenated; vectors of 384, not normalized. Texts over 256 tokens are "
-        "read in windows, whose vectors are averaged."
+        "read in windows."
     )
+    assert minilm.embedder.about_tokens.startswith("No pooling, the last layer; vectors of 384, not normalized.")
+    asked = EmbedOptions(layers=Concatenated((-2, 1)), normalize=True, dimensions=500)
+    said = Embedder(minilm.checkpoint, asked).about_tokens
+    assert said.startswith("No pooling, layers -2, 1 concatenated; vectors of 500, normalized.")
 
 
 def test_vectors_of_tokens_and_words(small: LoadedModel) -> None:

@@ -50,7 +50,7 @@ def test_fill_and_embed(own_bert: Path) -> None:
 
 def test_vectors(own_bert: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("a film.\n\na play.\n", encoding="utf-8")
-    said = run("10_vectors.py", own_bert, tmp_path / "texts.txt", tmp_path / "v.parquet")
+    said = run("11_vectors.py", own_bert, tmp_path / "texts.txt", tmp_path / "v.parquet")
     assert "play and play: [[26, 30], [34, 38]]" in said
     assert f"3 texts to {tmp_path / 'v.parquet'}, 0 read in windows, 1 empty" in said
 

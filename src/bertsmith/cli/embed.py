@@ -74,7 +74,7 @@ def embed(
     unit: Unit = "token" if tokens else "word" if words else "text"
     options = _options(pooling, layers, normalize, dimensions, long)
     embedder = Embedder(bertsmith.load(model).checkpoint, options)
-    talk.print(embedder.about, markup=False, soft_wrap=True)
+    talk.print(embedder.about if unit == "text" else embedder.about_tokens, markup=False, soft_wrap=True)
     fields, kept = tuple(field or ()), tuple(keep or ())
     if text is not None:
         _print(embedder, _typed(text, pair), unit)

@@ -114,14 +114,28 @@ class Embedder:
             said = f"as {MODULES} of the model says"
         else:
             said = "the usual one: the model names none"
-        numbers = getattr(options.layers, "numbers", ())
-        layers = f", layers {', '.join(map(str, numbers))} {options.layers.kind}" if numbers else ""
         normalized = "normalized" if self.normalize else "not normalized"
-        long = "cut" if isinstance(options.long, Cut) else "read in windows, whose vectors are averaged"
         return (
-            f"Pooling: {self.pooling.kind} ({said}){layers}; vectors of {self.size}, {normalized}. "
-            f"Texts over {self.max_length} tokens are {long}."
+            f"Pooling: {self.pooling.kind} ({said}){self._layers}; vectors of {self.size}, {normalized}. {self._long}"
         )
+
+    @property
+    def about_tokens(self) -> str:
+        """The same for the vectors of tokens and words."""
+        normalized = "normalized" if self.options.normalize else "not normalized"
+        return (
+            f"No pooling{self._layers or ', the last layer'}; vectors of {self.token_size}, {normalized}. {self._long}"
+        )
+
+    @property
+    def _layers(self) -> str:
+        numbers = getattr(self.options.layers, "numbers", ())
+        return f", layers {', '.join(map(str, numbers))} {self.options.layers.kind}" if numbers else ""
+
+    @property
+    def _long(self) -> str:
+        long = "cut" if isinstance(self.options.long, Cut) else "read in windows"
+        return f"Texts over {self.max_length} tokens are {long}."
 
     def embed(self, texts: Sequence[Text], *, progress: Progress = silent) -> Vectors:
         """One vector for each text or pair of texts."""

@@ -1,6 +1,6 @@
 """Vectors the way you want them: pooling, layers, long texts, words, and a file of any size.
 
-python examples/10_vectors.py MODEL TEXTS OUT.parquet
+python examples/11_vectors.py MODEL TEXTS OUT.parquet
 """
 
 import sys
