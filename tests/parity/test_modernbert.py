@@ -1,5 +1,6 @@
 """A pre-norm encoder of ours is a ModernBERT to transformers, and computes the same there."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
 import bertsmith
@@ -16,6 +18,7 @@ from bertsmith.checkpoints import Checkpoint, describe, load_model, modernbert, 
 from bertsmith.config import override
 from bertsmith.data import Batch, Example, pad
 from bertsmith.errors import ConfigError
+from bertsmith.folders import publish
 from bertsmith.recipes import modern
 from bertsmith.text import Tokenizer, Vocabulary
 
@@ -135,6 +138,19 @@ def test_other_modernberts_are_refused(changes: dict[str, object], message: str)
     )
     with pytest.raises(ConfigError, match=message):
         modernbert.read_config({**written, **changes})
+
+
+def test_a_folder_that_is_older_than_the_form_is_read(saved: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    """As bertsmith wrote such models before they had names in transformers."""
+    ours = saved(MASKED_LM)
+    assert ours.path is not None
+    with publish(tmp_path / "older") as folder:
+        for file in ours.path.iterdir():
+            if file.is_file() and file.name not in ("model.safetensors", "config.json", "integrity.json"):
+                shutil.copy(file, folder)
+        save_file({name: p.detach() for name, p in ours.model.named_parameters()}, folder / "model.safetensors")
+    older = load_model(tmp_path / "older")
+    assert all(torch.equal(value, ours.model.state_dict()[name]) for name, value in older.model.state_dict().items())
 
 
 def test_what_a_folder_says_of_itself(saved: Callable[..., Checkpoint]) -> None:

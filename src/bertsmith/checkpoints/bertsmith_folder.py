@@ -3,6 +3,7 @@
 A model that has a form in transformers has, in the same folder, all that transformers and sentence-transformers need.
 """
 
+from collections.abc import Collection
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def look(path: Path) -> Source:
     if not isinstance(task, dict | None) or not isinstance(lineage, dict) or not isinstance(sentence, dict):
         raise CheckpointError(f"{file}: task, lineage and sentence must be objects.")
     weights = find_weights(path, FILE_NAME)
-    stored, transforms = read_header(weights), _transforms(description.model)
+    stored = read_header(weights)
+    transforms = _transforms(description.model, stored)
     with torch.device("meta"):  # before the tokenizer: that takes more time than all else here
         check_shapes(weights, stored, stored_shapes(transforms, description.model.build()))
     tokenizer = Tokenizer.load(path)
@@ -141,12 +143,16 @@ def write(folder: Path, checkpoint: Checkpoint, storage: Storage) -> None:
     write_object(folder / DESCRIPTION, to_dict(description) | free)
 
 
-def _transforms(config: nn.Model.Config) -> list[Transform]:
-    """How a model of ours is stored: under the names of transformers where it has a form there, else under our own."""
-    if (form := form_of(config)) is not None:
-        return form.transforms(config)
+def _transforms(config: nn.Model.Config, stored: Collection[str] = ()) -> list[Transform]:
+    """How a model of ours is stored: under the names of transformers where it has a form there, else under our own.
+
+    Our own it is, too, where the tensors that are `stored` have them: the form may be younger than the folder.
+    """
     with torch.device("meta"):
-        return [Rename(name, name) for name, _ in config.build().named_parameters()]
+        own = [name for name, _ in config.build().named_parameters()]
+    if (form := form_of(config)) is not None and set(own) != set(stored):
+        return form.transforms(config)
+    return [Rename(name, name) for name in own]
 
 
 def _check_vocabulary(tokenizer: Tokenizer, config: nn.Model.Config, where: str) -> None:
