@@ -316,11 +316,17 @@ def test_a_killed_process_is_followed_by_the_same_bytes(
 
 
 CLUSTER = """
-import sys
+import os, signal, sys, time
 from pathlib import Path
 import ray, torch
 import bertsmith
+from bertsmith.data.pools import actors_of
 from bertsmith.embed import embed_file, pieces
+
+class Slow:
+    def __call__(self, number):
+        time.sleep(0.1)
+        return os.getpid()
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -329,11 +335,18 @@ embedder = bertsmith.load(folder / "model").embedder
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 embed_file(embedder, folder / "t.csv", folder / "cluster.parquet", keep=("id",), cluster="ray")
 embed_file(embedder, folder / "t.csv", folder / "here.parquet", keep=("id",))
+done = []
+for number, worker in actors_of("ray", 1).map(Slow(), range(12), print):
+    done.append(number)
+    if number == 1:
+        os.kill(worker, signal.SIGKILL)
+assert done == list(range(12))
 """
 
 
 @pytest.mark.slow
 def test_a_ray_cluster_makes_the_same_bytes(small: LoadedModel, tmp_path: Path) -> None:
+    """And a worker that is killed is replaced; nothing is lost, and the order stays."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'bertsmith[cluster]'")
     save_model(tmp_path / "model", small.checkpoint)
     write(tmp_path, "t.csv")

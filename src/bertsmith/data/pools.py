@@ -291,13 +291,13 @@ class RayActors:
                 if starting is None and (
                     not given or (len(given) + 1) * self.threads <= ray.cluster_resources().get("CPU", 1)
                 ):
-                    starting = make.remote(shared)
+                    starting = make.remote()
                     started = starting.start.remote()
                 if starting is not None and (not given or ray.wait([started], timeout=0)[0]):
                     given[starting], starting = [], None
                 given = {w: ray.wait(f, num_returns=len(f), timeout=0)[1] if f else [] for w, f in given.items()}
                 worker = min(given, key=lambda worker: len(given[worker]))
-                window.append((item, worker.apply.remote(item)))
+                window.append((item, worker.apply.remote([shared], item)))
                 given[worker].append(window[-1][1])
                 if len(window) >= 2 * len(given):
                     yield _fetch(ray, *window.popleft())
@@ -311,15 +311,18 @@ class RayActors:
 
 
 class _Keeper:
-    """A worker's function, sent to it once."""
+    """A worker, which fetches the function once; one that was replaced fetches it again."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
+    def __init__(self) -> None:
+        self._function: Any = None
 
     def start(self) -> None:
         """Answers as soon as the worker is there."""
 
-    def apply(self, item: Any) -> Any:
+    def apply(self, function: list[Any], item: Any) -> Any:
+        # A reference inside a list is not resolved at each call.
+        if self._function is None:
+            self._function = _ray().get(function)[0]
         return self._function(item)
 
 
