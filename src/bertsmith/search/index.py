@@ -122,7 +122,7 @@ class Index:
         try:
             for batch in query.to_batches(1024):
                 yield from zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True)
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:
             raise self._explain(error, where) from None
 
     @property
@@ -181,7 +181,7 @@ class Index:
             query = query.where(where, prefilter=True)
         try:
             return query.to_list()
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:
             raise self._explain(error, where) from None
 
     def _explain(self, error: Exception, where: str | None) -> Exception:
@@ -248,7 +248,7 @@ def _open(path: Path) -> tuple[Seal, "Table"]:
         except CheckpointError:
             if read_seal(path) == seal:
                 raise
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # Lance's own panics are among them
             if read_seal(path) == seal:
                 raise CheckpointError(
                     f"{path}: the index cannot be opened ({str(error).splitlines()[0][:200]}). If a machine stopped while it "

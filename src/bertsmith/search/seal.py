@@ -118,7 +118,8 @@ def sealed_files(path: Path, before: Mapping[str, tuple[int, str]]) -> dict[str,
 
 
 def check_sizes(path: Path, seal: Seal) -> None:
-    """Raise a CheckpointError that names the first file of a sealed index which is missing or of another size."""
+    """Raise a CheckpointError that names the first file of a sealed index which is missing or of another size, or says that
+    the sealed manifest, which leads to all others, holds something else."""
     for name, (expected, _) in seal.files.items():
         file = path / TABLE / name
         try:
@@ -130,14 +131,20 @@ def check_sizes(path: Path, seal: Seal) -> None:
         if size != expected:
             raise CheckpointError(f"{file}: damaged: it has {size:,} bytes, and {expected:,} were written.{_REMEDY}")
 
+    _check_content(path, seal, f"_versions/{_NEWEST_FIRST - seal.version}.manifest")
+
 
 def check_contents(path: Path, seal: Seal) -> None:
     """`check_sizes`, then the SHA-256 of every file."""
     check_sizes(path, seal)
-    for name, (_, expected) in seal.files.items():
-        file = path / TABLE / name
-        if file.exists() and sha256_of(file) != expected:
-            raise CheckpointError(f"{file}: damaged: its content is not what was written.{_REMEDY}")
+    for name in seal.files:
+        _check_content(path, seal, name)
+
+
+def _check_content(path: Path, seal: Seal, name: str) -> None:
+    file = path / TABLE / name
+    if name in seal.files and file.exists() and sha256_of(file) != seal.files[name][1]:
+        raise CheckpointError(f"{file}: damaged: its content is not what was written.{_REMEDY}")
 
 
 def roll_back(path: Path, seal: Seal) -> None:

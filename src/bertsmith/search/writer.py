@@ -38,6 +38,7 @@ _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "
 _NEVER = timedelta(days=36_500)
 _READERS_MAY_TAKE = timedelta(hours=1)  # what was superseded longer ago than this is removed
 _IDS_AT_ONCE = 1000
+_CACHED_BYTES = 64 << 20  # of indexes, and of what was read of files: a writer reads little twice
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Writer:
     def __init__(self, path: Path, description: Description, *, as_text: Collection[str]) -> None:
         self.path = path
         self._as_text = as_text
-        self._database = lancedb().connect(str(path))
+        library = lancedb()
+        few = library.Session(index_cache_size_bytes=_CACHED_BYTES, metadata_cache_size_bytes=_CACHED_BYTES)
+        self._database = library.connect(str(path), session=few)
         self._table: Table | None = None
         if (path / SEAL).exists():
             seal = read_seal(path)
@@ -114,10 +117,10 @@ class Writer:
         if self._table is None:
             return 0
         before = self._table.count_rows()
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            with _said(self.path):
-                self._table.delete(among(ids[start : start + _IDS_AT_ONCE]))
-            self._acknowledge(self._table)
+        with _said(self.path):
+            for part in _parts(ids):
+                self._table.delete(part)
+        self._acknowledge(self._table)
         return before - self._table.count_rows()
 
     def optimize(self, *, approximate_from: int = APPROXIMATE_FROM) -> None:
@@ -210,6 +213,11 @@ def writing(path: str | Path, description: Description, *, as_text: Collection[s
         yield Writer(path, description, as_text=as_text)
 
 
+def _parts(ids: Sequence[str]) -> list[str]:
+    """Conditions that texts have one of these ids, each of a length that a parser takes."""
+    return [among(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
+
+
 def refusal(path: Path, made: Description, asked: Description) -> UsageError:
     """What to raise where an index was made by another model than the one at hand."""
     return UsageError(
@@ -223,7 +231,7 @@ def _said(path: Path) -> Iterator[None]:
     """Errors of LanceDB in one sentence."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # Lance's own panics are among them
         said = str(error).splitlines()[0][:300]
         if "No space left" in str(error) or "os error 28" in str(error):
             raise CheckpointError(
