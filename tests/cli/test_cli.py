@@ -115,6 +115,10 @@ def test_embed_a_table_as_asked(
     out, _ = run(capsys, *asked, "--words", "-", "-o", "-")
     lines = [json.loads(line) for line in out.splitlines()]
     assert [[word["word"] for word in line["words"]] for line in lines] == [["the", "mill"], [], ["the", "river"]]
+    for wrong in (["--dtype", "float16"], ["--cluster", "ray"], ["--keep", "label"]):
+        assert "--" in run(capsys, *asked, "--text", "the mill", *wrong, code=2)[1]
+    _, said = run(capsys, "embed", "--model", chain / "run", "--text", "mill " * 600)
+    assert "1 texts were cut to the model's length" in said
     out, _ = run(capsys, *asked, "--text", "the mill", "--pair", "the river")
     assert {"text": "the mill", "pair": "the river"}.items() <= json.loads(out).items()
 

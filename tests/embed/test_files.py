@@ -372,3 +372,5 @@ def test_records(small: LoadedModel, tmp_path: Path) -> None:
         ("a", 0, 1, 12),
         ("##b", 1, 2, 12),
     ]
+    with pytest.raises(UsageError, match="The column 'windows' cannot go along"):
+        next(vector_records(small.embedder, [], names=("id", "windows")))

@@ -71,6 +71,10 @@ def embed(
 
     if (file is None) == (text is None) or (file is None) != (out is None) or (tokens and words):
         raise UsageError("Give a FILE and -o OUT, or --text TEXT; and --tokens or --words, if any of them.")
+    if (text is not None or out == _STDIO) and (dtype != "float32" or cluster is not None):
+        raise UsageError("--dtype and --cluster are for files of vectors: name one with -o OUT.")
+    if (text is None and pair) or (text is not None and (field or keep)):
+        raise UsageError("--pair belongs to --text; for a FILE, --field and --keep name its columns.")
     unit: Unit = "token" if tokens else "word" if words else "text"
     options = _options(pooling, layers, normalize, dimensions, long)
     embedder = Embedder(bertsmith.load(model).checkpoint, options)
@@ -82,6 +86,7 @@ def embed(
         from bertsmith.embed.reading import read_text_file
 
         read = read_text_file(file, format=format, fields=fields, keep=kept)  # pyright: ignore[reportArgumentType]
+        talk.print(f"{file}: {read.layout}", markup=False, soft_wrap=True)
         _print(embedder, read.texts, unit, tuple(read.carried.names), 64 if file == _STDIO else 1024)
     elif file is not None and out is not None:
         with Bars() as bars:
@@ -152,7 +157,11 @@ def _print(
     """JSON lines, each as soon as it is there; a pipe that waits for them need not wait for the end."""
     from bertsmith.embed.records import vector_records
 
+    cut = 0
     for number, record in enumerate(vector_records(embedder, texts, unit=unit, names=names, ahead=ahead), start=1):
         json_line(record)
+        cut += record["truncated"] > 0
         if number % ahead == 0:
             sys.stdout.flush()
+    if cut:
+        talk.print(f"{cut:,} texts were cut to the model's length; --long windows reads all of them.")

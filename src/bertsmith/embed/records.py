@@ -10,6 +10,7 @@ from bertsmith.embed.embedder import Embedder
 from bertsmith.embed.pieces import Unit
 from bertsmith.embed.reading import GivenText
 from bertsmith.embed.token_vectors import TokenVectors
+from bertsmith.errors import UsageError
 
 _DIGITS = 6
 
@@ -22,7 +23,12 @@ def vector_records(
     `start`, `end`, `part` for pairs, `vector`.
 
     So many texts are read `ahead` of the first vector. Numbers have six digits behind the point.
+
+    Raises:
+        UsageError: a column that goes along has a name that is needed.
     """
+    if taken := sorted({"text", "pair", "vector", "tokens", "words", "truncated", "windows"} & set(names)):
+        raise UsageError(f"The column {taken[0]!r} cannot go along: each record has one of that name itself.")
     remaining = iter(texts)
     while chunk := list(islice(remaining, ahead)):
         given = [one.text for one in chunk]
