@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from bertsmith.data import Document, prepare
-from bertsmith.data.pieces import TokenizedPiece, cut
-from bertsmith.data.workspace import Workspace
+from bertsmith.data.pieces import cut
 from bertsmith.errors import CheckpointError, DataError, UsageError
 from bertsmith.text import Tokenizer, Vocabulary
 
@@ -195,17 +194,6 @@ def test_a_damaged_piece_is_named_and_made_anew(tmp_path: Path) -> None:
         prepare(file, TOKENIZER, tmp_path / "shards")
     prepare(file, TOKENIZER, tmp_path / "shards")
     assert everything(tmp_path / "shards") == everything(tmp_path / "whole")
-
-
-def test_two_at_once_are_refused(tmp_path: Path) -> None:
-    first = Workspace(tmp_path / "shards", {"a": 1}, TokenizedPiece)
-    with pytest.raises(UsageError, match="another process is making this already"):
-        Workspace(tmp_path / "shards", {"a": 1}, TokenizedPiece)
-    other = Workspace(tmp_path / "shards", {"a": 2}, TokenizedPiece)  # other options: it leaves the living one alone
-    assert first.folder.is_dir()
-    other.close()
-    first.close()
-    assert not list(tmp_path.iterdir())
 
 
 SMALL_PIECES = """
