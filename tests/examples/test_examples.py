@@ -93,10 +93,14 @@ def test_tasks(
     assert [part for part in said[name] if part not in shown] == []
 
 
-def test_search(own_bert: Path, tmp_path: Path) -> None:
+def test_search(
+    own_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("lancedb", reason="the extra [search] is not installed")
-    said = run("10_search.py", own_bert, tmp_path / "index")
-    assert "replaced one of the same id" in said and "of those that have a" in said
+    monkeypatch.setattr(sys, "argv", ["10_search.py", str(own_bert), str(tmp_path / "index")])
+    runpy.run_path(str(EXAMPLES / "10_search.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "replaced one of the same id" in said and "of those that have a labels" in said
     assert "recall of the search by vectors: 100.0%" in said
 
 

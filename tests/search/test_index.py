@@ -1,5 +1,6 @@
 """What is put in is found; what is taken out is not; what is wrong is said."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertsmith.errors import DataError, UsageError
+from bertsmith.errors import DataError, MissingExtra, UsageError
 from bertsmith.search import Added, Description, Entry, Index, writing
 
 SIZE = 5
@@ -173,6 +174,19 @@ def test_searches_that_cannot_be(mill: Path, tmp_path: Path, vectors: Vectors) -
         list(index.texts("nothing = 1"))
     with pytest.raises(UsageError, match="there is no index here"):
         Index(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("query", ["", "the", "AND (", '"mill', "a:b +c -d ~1", "\x00", "x" * 9999, "mill " * 999])
+def test_any_query_in_words_is_only_words(mill: Path, query: str) -> None:
+    assert len(Index(mill).search(text=query, mode="text", k=3)) == (3 if "mill" in query else 0)
+
+
+def test_the_extra_is_asked_for(mill: Path, description: Description, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'bertsmith\[search\]'"):
+        Index(mill)
+    with pytest.raises(MissingExtra), writing(mill, description):
+        pass
 
 
 def test_a_language_without_a_stemmer(tmp_path: Path, description: Description, entry: Make, vectors: Vectors) -> None:
