@@ -59,6 +59,7 @@ def killed_again_and_again(path: Path, log: Path, description: Description, kill
         process.join()
         said = log.read_text(encoding="utf-8").split("\n")
         done = max((int(line.split()[1]) for line in said if line.startswith("done")), default=-1) + 1
+        done = max(done, turn)  # one before may have been killed after its last change, and before it wrote that down
         begun = max(int(line.split()[1]) for line in said if line.startswith("begin")) + 1
         if done or path.joinpath(seal.SEAL).exists():
             index = Index(path)
