@@ -12,7 +12,9 @@ from bertsmith.errors import CheckpointError
 
 Edit = Callable[..., None]
 OLD, NEW = "sentence_transformers.models", "sentence_transformers.sentence_transformer.modules"
-POOLINGS = [kind() for name, kind in nn.Pooling.kinds().items() if name != "pooler"]  # which is a dense layer there
+OURS_ALONE = ("mean_text", "mean_max")
+# The pooler is a dense layer there.
+POOLINGS = [kind() for name, kind in nn.Pooling.kinds().items() if name not in ("pooler", *OURS_ALONE)]
 
 
 def write(file: Path, content: Any) -> None:
@@ -41,7 +43,12 @@ def test_round_trip(
     assert config["word_embedding_dimension"] == 12
 
 
-def test_settings_come_back(tmp_path: Path, checkpoint: Callable[..., Checkpoint]) -> None:
+@pytest.mark.parametrize("name", OURS_ALONE)
+def test_what_has_no_form_there_is_refused(tmp_path: Path, checkpoint: Callable[..., Checkpoint], name: str) -> None:
+    pooling = nn.Pooling.kinds()[name]()
+    with pytest.raises(CheckpointError, match=f"sentence-transformers has no pooling '{name}'"):
+        write_sentence_model(tmp_path, pooling, normalize=False, model=checkpoint().model, max_length=19)  # pyright: ignore[reportArgumentType]
+tmp_path: Path, checkpoint: Callable[..., Checkpoint]) -> None:
     """Prompts and the kind of similarity decide nothing here, and are kept for those who use them."""
     settings = {"prompts": {"query": "query: ", "passage": ""}, "similarity_fn_name": "dot", "include_prompt": False}
     path = save_model(tmp_path / "one", checkpoint({"sentence": settings}))
