@@ -47,8 +47,10 @@ def test_round_trip(
 def test_what_has_no_form_there_is_refused(tmp_path: Path, checkpoint: Callable[..., Checkpoint], name: str) -> None:
     pooling = nn.Pooling.kinds()[name]()
     with pytest.raises(CheckpointError, match=f"sentence-transformers has no pooling '{name}'"):
-        write_sentence_model(tmp_path, pooling, normalize=False, model=checkpoint().model, max_length=19)  # pyright: ignore[reportArgumentType]
-tmp_path: Path, checkpoint: Callable[..., Checkpoint]) -> None:
+        write_sentence_model(tmp_path, pooling, normalize=False, model=checkpoint().model, max_length=19)
+
+
+def test_settings_come_back(tmp_path: Path, checkpoint: Callable[..., Checkpoint]) -> None:
     """Prompts and the kind of similarity decide nothing here, and are kept for those who use them."""
     settings = {"prompts": {"query": "query: ", "passage": ""}, "similarity_fn_name": "dot", "include_prompt": False}
     path = save_model(tmp_path / "one", checkpoint({"sentence": settings}))
