@@ -9,7 +9,7 @@ __all__ = ["small_english"]
 
 
 def small_english() -> Recipe:
-    """`modern:mini` for 15 million words of free English: three times through them, in two hours on one CPU core."""
+    """`modern:mini` for 15 million words of free English: twice through them, in two hours on one CPU core."""
     short, long = stages(batch_size=64, peak=3e-3)
     return Recipe(
         name="shipped:small_english",
