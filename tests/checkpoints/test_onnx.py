@@ -1,5 +1,6 @@
 """One graph from tokens to vectors or scores: onnxruntime computes what we compute, for texts of any length."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from bertsmith import nn
-from bertsmith.checkpoints import Checkpoint
+from bertsmith.checkpoints import Checkpoint, convert
 from bertsmith.checkpoints.onnx_folder import check, write
 from bertsmith.checkpoints.onnx_graph import Graph, export, pool_rows
 from bertsmith.data import Example, pad
@@ -35,6 +36,14 @@ def test_rows_are_pooled_as_sequences_are(pooling: nn.Pooling) -> None:
 def test_a_pooling_without_rows_is_named(name: str) -> None:
     with pytest.raises(CheckpointError, match=f"Pooling by '{name}' has no ONNX form"):
         pool_rows(nn.Pooling.kinds()[name](), torch.zeros(1, 1, 1), torch.ones(1, 1))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_tokenizer_gives_what_the_graph_takes(tmp_path: Path) -> None:
+    """A graph without segments is not handed any."""
+    convert("small-english", tmp_path / "onnx", to="onnx")
+    settings = json.loads((tmp_path / "onnx" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    graph = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert settings["model_input_names"] == [given.name for given in graph.get_inputs()]
 
 
 def test_vectors(tmp_path: Path, checkpoint: Make, config: Callable[..., nn.Model.Config]) -> None:

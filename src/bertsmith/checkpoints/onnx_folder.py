@@ -54,8 +54,9 @@ def write(folder: Path, checkpoint: Checkpoint, head: str | None) -> Checked:
     config = checkpoint.model.config
     tokenizer = copy(checkpoint.tokenizer)
     tokenizer.max_length = min(tokenizer.max_length, most_positions(config.encoder) or tokenizer.max_length)
-    tokenizer.save(folder)
-    if (form := form_of(config)) is not None:
+    form = form_of(config)
+    tokenizer.save(folder, inputs=form and form.inputs)
+    if form is not None:
         labels = (checkpoint.task or {}).get("labels")
         names = tuple(labels) if labels else None
         write_object(folder / "config.json", form.write_config(config, names, tokenizer.vocabulary))
