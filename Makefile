@@ -3,16 +3,19 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/
 
-.PHONY: help demo test check format records clean
+.PHONY: help demo test test-all check format records clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/installed  ## raw text to a working BERT and a report page, in minutes
 	$(RUN)bertsmith demo
 
-test: $(VENV)/installed-dev check  ## format, types, room rules and all tests
+test: $(VENV)/installed-dev check  ## format, types, room rules and every test that is quick
+	$(RUN)python -m pytest -n 2 --durations 10 -m 'not slow'
+
+test-all: $(VENV)/installed-dev check  ## the same with the slow tests: what CI runs
 	$(RUN)python -m pytest -n 2 --durations 10
 
 check: $(VENV)/installed-dev  ## format, types and room rules only
