@@ -198,7 +198,9 @@ class Finder:
 
 class Reranker:
     """A cross-encoder: a model fine-tuned on pairs (`finetune pair` or `finetune regress`), which reads query and text
-    together. `label` is the one that says a text answers a query; of two labels it is known by its usual names."""
+    together. `label` is the one that says a text answers a query; of two labels it is known by its usual names.
+
+    `score` is how well a text answers its query, from the prediction for both: the label's probability, or the number."""
 
     def __init__(self, model: LoadedModel, label: str | None = None) -> None:
         """Make ready.
@@ -213,7 +215,7 @@ class Reranker:
                 "Make one: bertsmith finetune pair --train FILE --dev FILE -o RUN, with a query and a text in each row."
             )
         labels = [str(name) for name in (model.checkpoint.task or {}).get("labels") or ()]
-        self._score: Callable[[Prediction], float] = _the_score
+        self.score: Callable[[Prediction], float] = _the_score
         if labels:
             chosen = label or _relevant_of(labels)
             if chosen not in labels:
@@ -221,11 +223,11 @@ class Reranker:
                     f"{model.checkpoint.path}: which of its labels says that a text answers the query? "
                     f"Name it with --rerank-label: {', '.join(labels)}."
                 )
-            self._score = lambda prediction: (prediction.probabilities or {})[chosen]
+            self.score = lambda prediction: (prediction.probabilities or {})[chosen]
 
     def order(self, query: str, hits: Sequence[Hit]) -> list[Hit]:
         """The same hits, best first by the cross-encoder, equally good ones in the order that they had."""
-        scores = [self._score(found) for found in self.predictor.predict([(query, hit.text) for hit in hits])]
+        scores = [self.score(found) for found in self.predictor.predict([(query, hit.text) for hit in hits])]
         order = sorted(range(len(hits)), key=lambda number: -scores[number])
         return [Hit(rank, hits[n].id, hits[n].text, hits[n].fields) for rank, n in enumerate(order, start=1)]
 

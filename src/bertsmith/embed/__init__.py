@@ -9,7 +9,7 @@ records.py        vectors as JSON lines
 """
 
 from bertsmith.embed.batches import batch_encodings, groups_by_length
-from bertsmith.embed.embedder import Embedder, HiddenStates, Vectors
+from bertsmith.embed.embedder import Embedder, HiddenStates, Vectors, finished
 from bertsmith.embed.files import Written, embed_file
 from bertsmith.embed.options import Cut, EmbedOptions, LongTexts, Text, Windows
 from bertsmith.embed.reading import GivenText, TextFile, read_text_file
@@ -31,6 +31,7 @@ __all__ = [
     "Written",
     "batch_encodings",
     "embed_file",
+    "finished",
     "groups_by_length",
     "read_text_file",
     "vector_records",

@@ -158,14 +158,14 @@ class Embedder:
             encodings = [window.encoding for window in chain.from_iterable(windows)]
             pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
             for group in groups_by_length([len(e.ids) for e in encodings]):
-                pooled[group] = self._pooled([encodings[i] for i in group])
+                pooled[group] = self.pooled([encodings[i] for i in group])
                 ready += len(group)
                 progress("embedding texts", done + ready * len(chunk) // len(encodings), total)
             done += len(chunk)
             counts = np.array([len(shown) for shown in windows], np.int64)
             truncated = np.array([shown[0].encoding.truncated for shown in windows], np.int64)
             means = _means(pooled, windows) if len(pooled) > len(chunk) else pooled
-            yield Vectors(self._finished(means, normalize=self.normalize), truncated, counts)
+            yield Vectors(finished(means, self.options.dimensions, normalize=self.normalize), truncated, counts)
 
     def token_vectors(self, texts: Iterable[Text], *, progress: Progress = silent) -> Iterator[TokenVectors]:
         """The vectors of each text's tokens, text by text, in constant memory."""
@@ -210,7 +210,7 @@ class Embedder:
             encodings = [window.encoding for _, windows in chunk for window in windows]
             states: dict[int, np.ndarray] = {}
             for group in groups_by_length([len(e.ids) for e in encodings]):
-                states.update(zip(group, self._states([encodings[i] for i in group]), strict=True))
+                states.update(zip(group, self.states([encodings[i] for i in group]), strict=True))
             bounds = pairwise(accumulate((len(windows) for _, windows in chunk), initial=0))
             for (text, windows), bound in zip(chunk, bounds, strict=True):
                 yield make(text, windows, [states[i] for i in range(*bound)])
@@ -218,21 +218,26 @@ class Embedder:
             progress("embedding texts", done, None)
 
     @torch.inference_mode()
-    def _pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
+    def pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
+        """The vectors of encoded texts, float32 (texts, size of the pooling), before they are cut or normalized: all in one
+        packed batch, for callers that make batches themselves."""
         inputs = batch_encodings(encodings, self.tokenizer)
         return self.pooling.of(self.options.layers.of(self.model, inputs), inputs).numpy()
 
     @torch.inference_mode()
-    def _states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
+    def states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
+        """The vectors of all tokens of encoded texts, special ones too, float32 (tokens, size) each: all in one batch."""
         inputs = batch_encodings(encodings, self.tokenizer)
         hidden = self.options.layers.of(self.model, inputs).streams["tokens"].flatten(0, 1)
-        vectors = self._finished(hidden[inputs.token_positions].float().numpy(), normalize=bool(self.options.normalize))
+        states, options = hidden[inputs.token_positions].float().numpy(), self.options
+        vectors = finished(states, options.dimensions, normalize=bool(options.normalize))
         return np.split(vectors, np.cumsum([len(e.ids) for e in encodings])[:-1])
 
-    def _finished(self, vectors: np.ndarray, *, normalize: bool) -> np.ndarray:
-        """Cut to the dimensions asked for, then brought to length 1, if at all."""
-        kept = torch.from_numpy(vectors[:, : self.options.dimensions])
-        return np.ascontiguousarray((torch.nn.functional.normalize(kept) if normalize else kept).numpy())
+
+def finished(vectors: np.ndarray, dimensions: int | None, *, normalize: bool) -> np.ndarray:
+    """Cut to the dimensions asked for, then brought to length 1, if at all."""
+    kept = torch.from_numpy(vectors[:, :dimensions])
+    return np.ascontiguousarray((torch.nn.functional.normalize(kept) if normalize else kept).numpy())
 
 
 def _means(pooled: np.ndarray, windows: Sequence[Sequence[Window]]) -> np.ndarray:

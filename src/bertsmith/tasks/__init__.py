@@ -26,7 +26,7 @@ minimal_pairs.py    which of two sentences it finds likelier
 from bertsmith.data.columns import Columns, Layout
 from bertsmith.tasks.choice import Choice
 from bertsmith.tasks.classification import Classify, Pair
-from bertsmith.tasks.filling import Candidate, fill
+from bertsmith.tasks.filling import Candidate, encode_masks, fill, fill_encodings
 from bertsmith.tasks.finetuning import Finetuning, Report, default_learning_rate
 from bertsmith.tasks.heldout import masked_lm_loss
 from bertsmith.tasks.minimal_pairs import (
@@ -45,6 +45,7 @@ from bertsmith.tasks.pseudo_likelihood import PseudoLikelihoods, pseudo_likeliho
 from bertsmith.tasks.reading import Labelled, LabelledText, UnlabelledTexts, read_labelled, read_texts
 from bertsmith.tasks.regression import Regress
 from bertsmith.tasks.result import Finetuned, SeedRun
+from bertsmith.tasks.scoring import score
 from bertsmith.tasks.search import (
     CurvePoint,
     Grid,
@@ -110,7 +111,9 @@ __all__ = [
     "curve_lines",
     "curve_point",
     "default_learning_rate",
+    "encode_masks",
     "fill",
+    "fill_encodings",
     "find_mistakes",
     "find_task",
     "holds_minimal_pairs",
@@ -121,6 +124,7 @@ __all__ = [
     "read_labelled",
     "read_minimal_pairs",
     "read_texts",
+    "score",
     "score_minimal_pairs",
     "search",
     "twice_the_labels",
