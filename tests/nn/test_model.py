@@ -190,3 +190,19 @@ def test_an_encoder_without_token_table_says_so(encoder_config: EncoderConfig, e
     encoder = replace(config).build()
     with pytest.raises(ConfigError, match="no lookup channel of input_ids"):
         _ = encoder.token_table
+
+
+def test_the_pooler_reads_the_token_that_has_seen_the_others(
+    encoder_config: EncoderConfig, examples: list[Example]
+) -> None:
+    """The first of a bidirectional encoder, the last of a causal one, also where sequences share a row."""
+    batch = pack(examples, length=11, pad_id=0)
+    for mask, place in ((nn.Full(), 0), (nn.Causal(), -1), (nn.Causal() & nn.Full(), -1)):
+        config = encoder_config(masks={"tokens": mask})
+        model = nn.Model.Config(encoder=config).initialized(1).eval()
+        pooler = model.pooler
+        assert pooler is not None
+        output = model(batch)
+        for number, example in enumerate(examples):
+            alone = model(pad([example], pad_id=0)).streams["tokens"][0, place]
+            torch.testing.assert_close(output.pooled[number], pooler(alone), atol=1e-5, rtol=0)

@@ -13,6 +13,7 @@ from bertsmith.nn.blocks import AttentionBlock
 from bertsmith.nn.feed_forward import FeedForward
 from bertsmith.objectives import (
     AnswerSpan,
+    CausalLM,
     Losses,
     MaskedLM,
     MultiLabel,
@@ -204,3 +205,37 @@ def test_a_head_scores_numbers_of_positions_that_come_again(count: int) -> None:
     assert len(asked) % 64 == 0 and len(asked) - count < 64
     assert asked[:count].equal(positions)
     assert set(asked.tolist()) == set(positions.tolist())
+
+
+def test_what_comes_next_is_asked_of_every_token_but_the_last() -> None:
+    """By hand as above: biases log 1, log 2, log 5, so each next token costs -log of its eighths, [SEP] (here 1) included."""
+    objective = CausalLM()
+    hand = model(objective, vocab_size=3)
+    with torch.no_grad():
+        for parameter in hand.heads.parameters():
+            parameter.zero_()
+        hand.heads["causal_lm"].bias.copy_(torch.tensor([1.0, 2.0, 5.0]).log())
+    batch = pack([example([0, 2, 2, 1]), example([0, 1]), example([0, 0, 2])], length=9, pad_id=0)
+    found = Losses(hand, (objective,))(batch)["causal_lm"]
+    assert found.count == objective.count(batch) == 6
+    assert found.total.item() == pytest.approx(-sum(math.log(n / 8) for n in (5, 5, 2, 2, 1, 5)), abs=1e-5)
+
+
+def test_a_causal_model_is_told_nothing_of_what_comes() -> None:
+    """A later token changes the loss of its own guess and of those behind it, never that of one before."""
+    objective = CausalLM()
+    reader = model(objective)
+
+    def losses(ids: list[int]) -> list[float]:
+        totals = [
+            Losses(reader, (objective,))(pack([example(ids[: end + 1])], length=9, pad_id=0))["causal_lm"].total.item()
+            for end in range(1, len(ids))
+        ]
+        return [after - before for before, after in zip([0.0, *totals], totals, strict=False)]
+
+    before, after = losses([1, 7, 8, 9, 11, 2]), losses([1, 7, 8, 30, 11, 2])
+    whole = [example([1, 7, 8, 30, 11, 2]), example([1, 7, 8])]
+    assert before[:2] == after[:2]
+    assert before[2] != after[2]
+    together = Losses(reader, (objective,))(pack(whole, length=9, pad_id=0))["causal_lm"].total.item()
+    assert together == pytest.approx(sum(after) + sum(after[:2]), abs=1e-4)

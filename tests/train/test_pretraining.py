@@ -10,6 +10,8 @@ import torch
 from bertsmith.checkpoints import load_model
 from bertsmith.config import override, to_dict
 from bertsmith.errors import CheckpointError, ConfigError, UsageError
+from bertsmith.nn import Causal
+from bertsmith.objectives import CausalLM
 from bertsmith.train import Pretraining, Recipe, read_log
 from bertsmith.train.state import newest_state, saved_states
 
@@ -218,3 +220,15 @@ def test_the_model_folder_knows_where_it_comes_from(straight: Path, small_recipe
 def test_a_stage_longer_than_the_positions_is_refused(small_recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match="length 600 exceeds max_position_embeddings 512"):
         override(small_recipe, ["stages.1.length=600"])
+
+
+def test_a_left_to_right_model(small_recipe: Recipe, shard_folder: Path, tmp_path: Path) -> None:
+    """Another mask, another objective, no masking: trained, saved, and loaded as the causal model that it is."""
+    stage = replace(small_recipe.stages[0], objectives=(CausalLM(),), masking=None)
+    recipe = override(replace(small_recipe, stages=(stage,)), ['encoder.masks.tokens={"kind": "causal"}'])
+    train(pretraining(recipe, shard_folder, tmp_path / "run", evaluate_every=1))
+    losses = [line["heldout"]["causal_lm"]["loss"] for line in read_log(tmp_path / "run") if "heldout" in line]
+    assert losses[-1] < losses[0]
+    config = load_model(tmp_path / "run").model.config
+    assert config.encoder.masks == {"tokens": Causal()}
+    assert config.heads.keys() == {"causal_lm"}

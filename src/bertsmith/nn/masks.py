@@ -9,7 +9,7 @@ tokens, the *masking policy* (`bertsmith.data.masking`) says which tokens are hi
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ T = TypeVar("T")
 
 
 class AttentionMask(Part):
-    """Who may attend to whom."""
+    """Who may attend to whom. `sees_later` is False if no position sees what comes after it."""
+
+    sees_later: ClassVar[bool] = True
 
     def allowed(self, inputs: Batch) -> Tensor:
         """True where the query may attend to the key; bool (batch, query, key)."""
@@ -50,6 +52,8 @@ class Full(AttentionMask, kind="full"):
 @dataclass(frozen=True)
 class Causal(AttentionMask, kind="causal"):
     """Each position sees itself and what comes before it: a left-to-right language model."""
+
+    sees_later: ClassVar[bool] = False
 
     def allowed(self, inputs: Batch) -> Tensor:
         rows, length = inputs["input_ids"].shape
@@ -80,6 +84,10 @@ class Both(AttentionMask, kind="both"):
 
     left: AttentionMask
     right: AttentionMask
+
+    @property
+    def sees_later(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.left.sees_later and self.right.sees_later
 
     def allowed(self, inputs: Batch) -> Tensor:
         return self.left.allowed(inputs) & self.right.allowed(inputs)

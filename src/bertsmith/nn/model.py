@@ -22,8 +22,8 @@ class Output:
     """What one pass of the encoder gives to the heads.
 
     `streams` are the last layer's hidden states, or the mix of all, by stream name, (rows, length, hidden). `pooled` is one
-    vector a sequence, (sequences, hidden): the pooler's, or without a pooler [CLS]'s own state, if a head transforms that
-    itself; else None.
+    vector a sequence, (sequences, hidden): what the pooler makes of [CLS]'s state, or without a pooler that state itself, if
+    a head transforms it; else None. A causal encoder's is of the last token, which alone has seen all the others.
     """
 
     streams: Streams
@@ -81,10 +81,12 @@ class Model(nn.Module):
         return Output(streams, self._pooled(streams["tokens"], inputs))
 
     def _pooled(self, hidden: Tensor, inputs: Batch) -> Tensor | None:
-        if self.pooler is not None:
-            return self.pooler(hidden, inputs)
-        reads_first = any(getattr(head, "transform", None) for head in self.config.heads.values())
-        return hidden.flatten(0, 1).index_select(0, inputs.starts) if reads_first else None
+        if self.pooler is None and not any(getattr(head, "transform", None) for head in self.config.heads.values()):
+            return None
+        sees_later = self.config.encoder.masks["tokens"].sees_later
+        places = inputs.starts if sees_later else inputs.starts + inputs.lengths - 1
+        states = hidden.flatten(0, 1).index_select(0, places)
+        return states if self.pooler is None else self.pooler(states)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002
         """As usual; an encoder whose layers are mixed stays as it predicts."""

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Pooler(nn.Module):
-    """BERT's pooler: tanh(W h[CLS] + b), trained by next-sentence prediction (google-research/bert modeling.py)."""
+    """BERT's pooler: tanh(W h + b) of a sequence's own state h, [CLS]'s (google-research/bert modeling.py)."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.dense = Linear(hidden_size, hidden_size)
 
-    def forward(self, hidden: Tensor, inputs: Batch) -> Tensor:
-        """`hidden` (rows, length, hidden) -> one vector a sequence, (sequences, hidden)."""
-        return torch.tanh(self.dense(hidden.flatten(0, 1).index_select(0, inputs.starts)))
+    def forward(self, states: Tensor) -> Tensor:
+        """(sequences, hidden) -> (sequences, hidden)."""
+        return torch.tanh(self.dense(states))
 
 
 class Pooling(Part):

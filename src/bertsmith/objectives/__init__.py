@@ -1,5 +1,6 @@
-"""What a model is trained to do: masked LM, next sentence, and the fine-tuning objectives."""
+"""What a model is trained to do: masked LM, causal LM, next sentence, and the fine-tuning objectives."""
 
+from bertsmith.objectives.causal_lm import CausalLM
 from bertsmith.objectives.masked_lm import MaskedLM
 from bertsmith.objectives.next_sentence import NextSentence
 from bertsmith.objectives.objective import Loss, Losses, Objective, View
@@ -8,6 +9,7 @@ from bertsmith.objectives.token_label import AnswerSpan, TokenLabel
 
 __all__ = [
     "AnswerSpan",
+    "CausalLM",
     "Loss",
     "Losses",
     "MaskedLM",
