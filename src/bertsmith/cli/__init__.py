@@ -23,6 +23,7 @@ VERBS = (
     "embed",
     "index",
     "search",
+    "serve",
     "recipes",
     "models",
     "convert",

@@ -103,7 +103,7 @@ class Predictor:
         windows: list[tuple[Window, ...]] = []
         count = 0
         for one in texts:
-            self._check(one)
+            self.check(one)
             chunk.append(one)
             windows.append(self.task.windows(one, self.cutter))
             count += len(windows[-1])
@@ -113,7 +113,8 @@ class Predictor:
         if chunk:
             yield chunk, windows
 
-    def _check(self, texts: Texts) -> None:
+    def check(self, texts: Texts) -> None:
+        """UsageError if the model does not take so many texts at once."""
         count = 1 if isinstance(texts, str | Words) else len(texts)
         if self.task.kind == "choice":
             if count < 3:

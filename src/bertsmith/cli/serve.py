@@ -1,0 +1,53 @@
+"""bertsmith serve: vectors, predictions, masks and search over HTTP."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from bertsmith.cli.options import DEFAULT_MODEL
+from bertsmith.cli.terminal import talk
+
+
+def serve(
+    model: Annotated[
+        list[Path] | None,
+        Option("--model", "-m", help="Model folder, or the name of a shipped one; several for several abilities."),
+    ] = None,
+    index: Annotated[Path | None, Option(help="Index folder to search, from bertsmith index.")] = None,
+    host: Annotated[str, Option(help="Address to listen on; beyond this machine only with a key.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8000,
+    api_key_file: Annotated[Path | None, Option(help="File of bearer keys, one a line. Or BERTSMITH_API_KEY.")] = None,
+    open_to_all: Annotated[bool, Option("--open-to-all", help="No key, though others can reach it.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No line for each request on stderr.")] = False,
+) -> None:
+    """Serve models and an index over HTTP, to clients of OpenAI, text-embeddings-inference and bert-as-service.
+
+    http://HOST:PORT/ is a page to try it, /docs the routes. SIGTERM ends it in good order.
+
+    Library call: bertsmith.serve.serve(House([bertsmith.load(MODEL)]))
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # while models are loaded
+    import bertsmith
+    from bertsmith.errors import MissingExtra
+
+    try:
+        from bertsmith.serve import House, ServeOptions
+        from bertsmith.serve import serve as listen
+        from bertsmith.serve.logs import json_log, silent_log
+        from bertsmith.serve.options import KEY_VARIABLE, check_keys, read_keys
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "uvicorn", "serve") from None
+
+    keys = read_keys(api_key_file) if api_key_file else ()
+    if given := os.environ.get(KEY_VARIABLE, "").strip():
+        keys += check_keys((given,), KEY_VARIABLE)
+    options = ServeOptions(host=host, port=port, keys=keys, open_to_all=open_to_all)
+    loaded = [bertsmith.load(folder) for folder in model or [DEFAULT_MODEL]]
+    finder = None if index is None else bertsmith.open_index(index)
+    house = House(loaded, finder, options, log=silent_log if quiet else json_log)
+    talk.print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  Ctrl-C stops it.", markup=False)
+    listen(house)

@@ -1,0 +1,309 @@
+"""The queue before the model: what is let in, in which order it is worked on, and what shares a batch.
+
+The model runs in one thread. A batch is packed without padding, so it costs what its tokens cost; its budget is so many of
+them as are expected to take `Limits.batch_seconds`, by what the batches before took.
+
+A text is due when it would be worked on if its request were alone. So a request of two thousand texts lets a single query
+through between its own, and two large ones share the model. Texts are taken in the order of being due; among those that have
+waited for less than `Limits.age`, others of like length are taken along first, because a packed row is as long as its
+longest text.
+"""
+
+import asyncio
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+from bertsmith.serve.errors import ModelFailed, Overloaded, Refusal, Unavailable
+from bertsmith.serve.options import Limits
+
+SHARE = 2048  # tokens of a request that those behind it may have to wait for; the rest of it is due later
+LEAST = 512  # tokens a batch, even if they are expected to take long
+LOOKED_AT = 256  # texts that are looked at for a batch
+FADING = 0.9  # how much of what earlier batches took still counts after one more
+
+
+class Lane(Protocol):
+    """One thing that the model does with texts. Only texts of one lane share a batch."""
+
+    name: str
+
+    def run(self, values: Sequence[Any]) -> Sequence[Any]:
+        """A result for each value, or in its place the Refusal that it gets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text as a lane reads it: `value` for `Lane.run`, what it costs, and how many tokens of it were cut."""
+
+    value: Any
+    tokens: int
+    truncated: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a batch was, for whoever counts."""
+
+    lane: str
+    texts: int
+    tokens: int
+    seconds: float
+
+
+@dataclass
+class Done:
+    """Results of a request's texts, in their order, and how long they waited and were worked on, in seconds."""
+
+    results: list[Any]
+    queued: float
+    computed: float
+
+
+@dataclass(eq=False)
+class _Job:
+    lane: Lane
+    future: asyncio.Future[Done]
+    place: "Place"
+    results: list[Any]
+    left: int
+    arrived: float
+    deadline: float
+    started: float = 0.0
+    computed: float = 0.0
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.future.done() and time.monotonic() < self.deadline
+
+
+@dataclass(order=True, slots=True)
+class _Item:
+    due: float
+    number: int
+    job: _Job = field(compare=False)
+    index: int = field(compare=False)
+    reading: Reading = field(compare=False)
+
+
+class Place:
+    """A request's place in the queue, from its admission to its end; a context. `tokens` is what is left to do of it."""
+
+    def __init__(self, batcher: "Batcher", tokens: int) -> None:
+        self._batcher = batcher
+        self.tokens = tokens
+
+    def __enter__(self) -> "Place":
+        self._batcher.places.add(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._batcher.places.discard(self)
+
+
+class Batcher:
+    """The queue and the thread behind it. All but the thread belongs to one event loop.
+
+    Attributes:
+        places: the requests that are in.
+        draining: whether no request is let in any more.
+    """
+
+    def __init__(self, limits: Limits, on_batch: Callable[[Batch], None] = lambda batch: None) -> None:
+        self.limits = limits
+        self.places: set[Place] = set()
+        self.draining = False
+        self._on_batch = on_batch
+        self._waiting: dict[Lane, list[_Item]] = {}
+        self._numbers = itertools.count()
+        self._change = threading.Condition()
+        self._stopping = False
+        self._tokens, self._seconds = 500.0, 0.1  # a guess, until there have been batches
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, by the latest batches."""
+        return self._tokens / self._seconds
+
+    @property
+    def tokens(self) -> int:
+        """Of all requests that are in."""
+        return sum(place.tokens for place in self.places)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the model's thread is running."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to work; call it in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread once its batch is done. What still waits gets an error."""
+        with self._change:
+            self._stopping = True
+            self._change.notify()
+
+    def admit(self, tokens: int) -> Place:
+        """A place for a request of about so many tokens.
+
+        Raises:
+            Unavailable: the server is on its way out.
+            Overloaded: the queue is full, by requests, tokens, or the time that it would take.
+        """
+        if self.draining:
+            raise Unavailable("The server is stopping. Ask again, and another will answer.", retry_after=1)
+        limits = self.limits
+        wait = sum(min(place.tokens, SHARE) for place in self.places) / self.rate
+        full = len(self.places) >= limits.queue_requests
+        full = full or (bool(self.places) and self.tokens + tokens > limits.queue_tokens)
+        if full or wait > limits.wait:
+            raise Overloaded("There are too many requests. Ask again later.", retry_after=max(wait, 1))
+        return Place(self, tokens)
+
+    async def run(self, lane: Lane, readings: Sequence[Reading], place: Place, *, urgent: bool = False) -> Done:
+        """Have the model work on these texts. If the caller is cancelled, they are dropped. What is urgent goes first.
+
+        Raises:
+            Refusal: one of the texts got it, or there was no answer within `Limits.timeout`.
+        """
+        assert self._loop is not None, "start comes first"
+        now = time.monotonic()
+        job = _Job(
+            lane,
+            self._loop.create_future(),
+            place,
+            [None] * len(readings),
+            len(readings),
+            now,
+            now + self.limits.timeout,
+        )
+        place.tokens = sum(reading.tokens for reading in readings)
+        before = itertools.accumulate((reading.tokens for reading in readings), initial=0)
+        rate, begin = self.rate, 0.0 if urgent else now
+        items = [
+            _Item(begin + ahead / rate, next(self._numbers), job, index, reading)
+            for index, (reading, ahead) in enumerate(zip(readings, before, strict=False))
+        ]
+        with self._change:
+            if self._stopping or not self.is_alive:
+                raise Unavailable("The model does not answer.")
+            heap = self._waiting.setdefault(lane, [])
+            for item in items:
+                heapq.heappush(heap, item)
+            self._change.notify()
+        try:
+            async with asyncio.timeout(self.limits.timeout):
+                return await job.future
+        except TimeoutError:
+            raise Unavailable("The model did not answer in time. Ask again later.", retry_after=1) from None
+
+    def _work(self) -> None:
+        """The thread."""
+        try:
+            while batch := self._next():
+                self._run(batch)
+        finally:
+            with self._change:
+                self._stopping = True
+                left = [item for heap in self._waiting.values() for item in heap]
+                self._waiting.clear()
+            if left:
+                gone = Unavailable("The server is stopping. Ask again, and another will answer.", retry_after=1)
+                self._tell(left, [gone] * len(left), 0.0, 0.0)
+
+    def _next(self) -> list[_Item]:
+        """The next batch; waits until there is one. Nothing at the end."""
+        with self._change:
+            while True:
+                if self._stopping:
+                    return []
+                for lane in [lane for lane, heap in self._waiting.items() if not heap]:
+                    del self._waiting[lane]
+                if not self._waiting:
+                    self._change.wait()
+                elif batch := self._take(min(self._waiting.values(), key=lambda heap: heap[0])):
+                    return batch
+
+    def _take(self, heap: list[_Item]) -> list[_Item]:
+        """A batch off one lane's heap; nothing if nobody waits for what was there."""
+        seen: list[_Item] = []
+        while heap and len(seen) < LOOKED_AT:
+            item = heapq.heappop(heap)
+            if item.job.is_wanted:
+                seen.append(item)
+        if not seen:
+            return []
+        oldest, aged = seen[0], time.monotonic() - self.limits.age
+        order = sorted(
+            seen, key=lambda item: 0 if item.due <= aged else 1 + abs(item.reading.tokens - oldest.reading.tokens)
+        )
+        budget = min(self.limits.batch_tokens, max(LEAST, self.rate * self.limits.batch_seconds))
+        batch = [oldest]
+        taken = oldest.reading.tokens
+        for item in order:
+            if item is oldest:
+                continue
+            if taken + item.reading.tokens <= budget:
+                batch.append(item)
+                taken += item.reading.tokens
+            else:
+                heapq.heappush(heap, item)
+        return batch
+
+    def _run(self, batch: list[_Item]) -> None:
+        started = time.monotonic()
+        results = _results(batch[0].job.lane, [item.reading.value for item in batch])
+        seconds = time.monotonic() - started
+        tokens = sum(item.reading.tokens for item in batch)
+        self._tokens = self._tokens * FADING + tokens
+        self._seconds = self._seconds * FADING + max(seconds, 1e-6)
+        self._on_batch(Batch(batch[0].job.lane.name, len(batch), tokens, seconds))
+        self._tell(batch, results, started, seconds)
+
+    def _tell(self, items: list[_Item], results: Sequence[Any], started: float, seconds: float) -> None:
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_deliver, items, results, started, seconds)
+
+
+def _results(lane: Lane, values: Sequence[Any]) -> Sequence[Any]:
+    """The lane's results. If a batch fails, each text is tried alone, so that only the guilty one gets an error."""
+    try:
+        return lane.run(values)
+    except Exception as error:  # whatever it is, the thread goes on
+        if len(values) > 1:
+            return [_results(lane, [value])[0] for value in values]
+        if isinstance(error, Refusal):
+            return [error]
+        failed = ModelFailed("The model failed on this text.")
+        failed.__cause__ = error
+        return [failed]
+
+
+def _deliver(items: Sequence[_Item], results: Sequence[Any], started: float, seconds: float) -> None:
+    """In the event loop: give each request what is its own."""
+    for item, result in zip(items, results, strict=True):
+        job = item.job
+        if job.future.done():
+            continue
+        job.started = job.started or started
+        if isinstance(result, Exception):
+            job.future.set_exception(result)
+            continue
+        job.results[item.index] = result
+        job.place.tokens -= item.reading.tokens
+        job.left -= 1
+        job.computed += seconds * item.reading.tokens / max(sum(one.reading.tokens for one in items), 1)
+        if not job.left:
+            job.future.set_result(Done(job.results, max(job.started - job.arrived, 0.0), job.computed))

@@ -1,0 +1,79 @@
+"""The models that are served, and what each can do."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+
+from bertsmith.errors import UsageError
+from bertsmith.model import LoadedModel
+from bertsmith.retrieval import Reranker
+from bertsmith.serve.errors import CannotDo
+from bertsmith.serve.lanes import Masks, Predictions, States, Vectors
+from bertsmith.tasks import Predictor
+
+Ability = str
+"""embed, predict, rerank or fill."""
+
+
+class ServedModel:
+    """One model under the name that clients know it by. Its lanes are made when it is, so that nothing fails later.
+
+    Attributes:
+        vectors, states: every model has them.
+        predictions: where it was fine-tuned.
+        masks: where it has a masked-LM head.
+        reranker: where it was fine-tuned on pairs, and it is clear which label says that a text answers a query.
+    """
+
+    def __init__(self, name: str, model: LoadedModel) -> None:
+        self.name, self.model = name, model
+        self.vectors, self.states = Vectors(model.embedder), States(model.embedder)
+        task = model.checkpoint.task
+        self.predictions = None if task is None else Predictions(Predictor(model.checkpoint))
+        self.masks = Masks(model) if "masked_lm" in model.checkpoint.model.heads else None
+        self.reranker: Reranker | None = None
+        if task is not None:
+            with suppress(UsageError):  # it reads single texts, or its labels do not say
+                self.reranker = Reranker(model)
+
+    @property
+    def abilities(self) -> tuple[Ability, ...]:
+        """What can be asked of it."""
+        there = {"predict": self.predictions, "rerank": self.reranker, "fill": self.masks}
+        return ("embed", *(name for name, lane in there.items() if lane is not None))
+
+    @cached_property
+    def prompts(self) -> dict[str, str]:
+        """Texts that the model's folder wants before a text, by name."""
+        found = self.model.checkpoint.sentence.get("prompts") or {}
+        return {str(name): str(text) for name, text in found.items()}
+
+
+class Models:
+    """All of them. Where a request names none of them, the first that can do what it asks for answers."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        if not models:
+            raise UsageError("There is no model to serve.")
+        names = [model.name for model in models]
+        if len(set(names)) < len(names):
+            raise UsageError(f"Two models have the same name: {', '.join(names)}. Serve folders of different names.")
+        self.models = tuple(models)
+
+    def able(self, ability: Ability, name: str | None = None) -> ServedModel:
+        """The model called `name` if it can do this, else the first that can.
+
+        Raises:
+            CannotDo: none can.
+        """
+        able = [model for model in self.models if ability in model.abilities]
+        if not able:
+            raise CannotDo(_MISSING[ability])
+        return next((model for model in able if model.name == name), able[0])
+
+
+_MISSING = {
+    "predict": "No model that is served was fine-tuned, so there is nothing to predict.",
+    "rerank": "No model that is served reads a query and a text together. Serve one of bertsmith finetune pair.",
+    "fill": "No model that is served has a masked-LM head, so masks cannot be filled.",
+}
