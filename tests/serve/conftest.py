@@ -21,9 +21,7 @@ from bertsmith.retrieval import Finder, Source, index_files
 from bertsmith.serve import House, Limits, ServeOptions, Server
 from bertsmith.text import SPECIAL_TOKENS, Tokenizer, Vocabulary
 
-WORDS = tuple(
-    ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "road", "paris", "is", "capital", "of", "france", "old", "mill", "river", "green", "door", "and"]
-) + tuple(",.?")
+TEXT = "the a cat dog sat ran on mat road paris is capital of france old mill river green door and , . ?"
 HEADS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "classify": ({"labels": ["bad", "good", "odd"]}, "sequence_label", {"num_labels": 3}),
     "pair": ({"labels": ["no", "yes"]}, "sequence_label", {"num_labels": 2}),
@@ -32,12 +30,13 @@ HEADS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "regress": ({}, "sequence_score", {"num_labels": 1}),
 }
 MAX_LENGTH = 16
+NOT_KEPT = httpx.Limits(max_keepalive_connections=0)
 
 
 def make_model(kind: str | None = None, *, seed: int = 3, prompts: dict[str, str] | None = None) -> Checkpoint:
     """2 layers of 12 that read 16 tokens, each a word or a letter; it fills masks, or does the task of that kind."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    vocabulary = Vocabulary((*SPECIAL_TOKENS, *dict.fromkeys((*WORDS, *letters)), *(f"##{x}" for x in letters)))
+    vocabulary = Vocabulary((*SPECIAL_TOKENS, *dict.fromkeys((*TEXT.split(), *letters)), *(f"##{x}" for x in letters)))
     encoder = replace(bert.encoder(12, 2, 2), vocab_size=len(vocabulary), initializer_range=0.2)
     task = None
     if kind is None:
@@ -63,16 +62,17 @@ class Running:
     server: Server
     port: int
     logged: list[dict[str, Any]]
+    client: httpx.Client
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, timeout=30, **more)
+        return self.client.post(path, json=body, **more)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30, **more)
+        return self.client.get(path, **more)
 
     def raw(self, data: bytes, seconds: float = 5) -> bytes:
         """Bytes sent as they are, and all that came back until the server closed, or nothing came for so long."""
@@ -99,7 +99,9 @@ def running(house: House, logged: list[dict[str, Any]]) -> Iterator[Running]:
     thread.start()
     assert wait_until(lambda: server.started), logged
     try:
-        yield Running(house, server, listener.getsockname()[1], logged)
+        port = listener.getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False, limits=NOT_KEPT) as client:
+            yield Running(house, server, port, logged, client)
     finally:
         server.leave()
         thread.join(20)

@@ -22,6 +22,8 @@ def serve(
     port: Annotated[int, Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8000,
     api_key_file: Annotated[Path | None, Option(help="File of bearer keys, one a line. Or BERTSMITH_API_KEY.")] = None,
     open_to_all: Annotated[bool, Option("--open-to-all", help="No key, though others can reach it.")] = False,
+    drain: Annotated[float, Option(help="Seconds after a SIGTERM in which requests are still taken.", min=0)] = 2.0,
+    grace: Annotated[float, Option(help="Seconds that what is under way may take after that.", min=1)] = 30.0,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No line for each request on stderr.")] = False,
 ) -> None:
     """Serve models and an index over HTTP, to clients of OpenAI, text-embeddings-inference and bert-as-service.
@@ -35,7 +37,7 @@ def serve(
     from bertsmith.errors import MissingExtra
 
     try:
-        from bertsmith.serve import House, ServeOptions
+        from bertsmith.serve import House, Limits, ServeOptions
         from bertsmith.serve import serve as listen
         from bertsmith.serve.logs import json_log, silent_log
         from bertsmith.serve.options import KEY_VARIABLE, check_keys, read_keys
@@ -45,7 +47,9 @@ def serve(
     keys = read_keys(api_key_file) if api_key_file else ()
     if given := os.environ.get(KEY_VARIABLE, "").strip():
         keys += check_keys((given,), KEY_VARIABLE)
-    options = ServeOptions(host=host, port=port, keys=keys, open_to_all=open_to_all)
+    options = ServeOptions(
+        host=host, port=port, keys=keys, open_to_all=open_to_all, limits=Limits(drain=drain, grace=grace)
+    )
     loaded = [bertsmith.load(folder) for folder in model or [DEFAULT_MODEL]]
     finder = None if index is None else bertsmith.open_index(index)
     house = House(loaded, finder, options, log=silent_log if quiet else json_log)

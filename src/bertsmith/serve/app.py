@@ -40,7 +40,7 @@ def create_app(house: House) -> Starlette:
         ("/docs", "text/html", docs),
         ("/openapi.json", "application/json", msgspec.json.encode(about).decode()),
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Path(route.path, Endpoint(route, house), methods=[route.method]) for route in ROUTES),
             *(Path(path, _fixed(media, content), methods=["GET"]) for path, media, content in pages),
@@ -48,6 +48,8 @@ def create_app(house: House) -> Starlette:
         exception_handlers={HTTPException: _no_route},  # pyright: ignore[reportArgumentType]
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # or a client is sent to whatever host it named
+    return app
 
 
 def _fixed(media: str, content: str) -> Callable[[Request], Awaitable[Response]]:

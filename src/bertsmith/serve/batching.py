@@ -141,7 +141,7 @@ class Batcher:
     @property
     def is_alive(self) -> bool:
         """Whether the model's thread is running."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self._stopping
 
     def start(self) -> None:
         """Begin to work; call it in the event loop."""
@@ -196,7 +196,7 @@ class Batcher:
             for index, (reading, ahead) in enumerate(zip(readings, before, strict=False))
         ]
         with self._change:
-            if self._stopping or not self.is_alive:
+            if not self.is_alive:
                 raise Unavailable("The model does not answer.")
             heap = self._waiting.setdefault(lane, [])
             for item in items:
@@ -210,13 +210,14 @@ class Batcher:
 
     def _work(self) -> None:
         """The thread."""
+        batch: list[_Item] = []
         try:
             while batch := self._next():
                 self._run(batch)
         finally:
             with self._change:
                 self._stopping = True
-                left = [item for heap in self._waiting.values() for item in heap]
+                left = [*batch, *(item for heap in self._waiting.values() for item in heap)]
                 self._waiting.clear()
             if left:
                 gone = Unavailable("The server is stopping. Ask again, and another will answer.", retry_after=1)

@@ -17,7 +17,7 @@ from bertsmith.serve.models import Models, ServedModel
 from bertsmith.serve.options import ServeOptions
 
 FRESH = 1.0  # seconds for which one look at the model's health holds
-PATIENCE = 5.0  # seconds that the model may take for it
+PATIENCE = 2.0  # seconds that the model may take for it
 
 _WARM = "The server reads a sentence or two before it says that it is ready. " * 8
 

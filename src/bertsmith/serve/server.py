@@ -40,6 +40,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
+        # asyncio does it only for sockets that name their protocol; without it, answers to kept connections take 40 ms more.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self.limits.connections:
             transport.write(_BUSY)
             transport.close()
@@ -57,12 +59,15 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._deadline is not None and self._header_bytes > HEADER_BYTES:
+        if self._deadline is not None and self._header_bytes > HEADER_BYTES:  # and there is no end yet
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
         self._deadline = _cancel(self._deadline)
-        super().on_headers_complete()
+        if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
+            self.transport.abort()
+        else:
+            super().on_headers_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
