@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from bertsmith.checkpoints import Checkpoint, load_model
 from bertsmith.errors import DataError
-from bertsmith.tasks import Finetuning, Multilabel, Prediction, Predictor, find_task, read_labelled
+from bertsmith.tasks import Columns, Finetuning, Multilabel, Prediction, Predictor, find_task, read_labelled
 
 Write = Callable[..., Path]
 
@@ -100,3 +100,44 @@ def test_bad_files_say_where(job: Finetuning, write: Write) -> None:
     train = write("t.tsv", [("text", "labels"), ("a", "sun"), ("b", "sun")])
     with pytest.raises(DataError, match=r"t.tsv: every example has the same labels .sun."):
         _ = replace(job, train=train).survey
+
+
+def indicators(count: int, seed: int) -> list[tuple[str, ...]]:
+    """The same rows as people have them for competitions: a number, the text, a column for each label."""
+    header = ("id", "comment_text", "sun", "rain", "gold")
+    return [
+        header,
+        *(
+            (str(n), text, *(str(int(name in there)) for name in header[2:]))
+            for n, (text, there) in enumerate(rows(count, seed))
+        ),
+    ]
+
+
+def test_columns_of_0_and_1_are_labels_too(job: Finetuning, write: Write, tmp_path: Path) -> None:
+    train, dev = write("train.tsv", indicators(200, 1)), write("dev.tsv", indicators(60, 2))
+    found, same = read_labelled(train, Multilabel), read_labelled(job.train, Multilabel)
+    assert found.layout.columns == Columns(("comment_text",), None, ("sun", "rain", "gold"))
+    assert str(found.layout).endswith("labels = the columns of 0 and 1 'sun', 'rain', 'gold'")
+    assert found.texts == same.texts and list(map(set, found.labels)) == list(map(set, same.labels))
+    some = read_labelled(train, Multilabel, columns=Columns(indicators=("gold", "3")))
+    assert {name for label in some.labels for name in label} == {"gold", "sun"}
+    result = replace(job, train=train, dev=dev, epochs=1).finish()
+    saved = Predictor(result.checkpoint)
+    assert saved.read_labelled(dev).layout.columns.indicators == ("sun", "rain", "gold")
+    texts = saved.read_texts(dev)
+    assert list(texts) == found_texts(dev)
+
+
+def found_texts(path: Path) -> list[str]:
+    return [line.split("\t")[1] for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def test_what_is_neither_0_nor_1(write: Write) -> None:
+    lines = indicators(300, 1)
+    lines[250] = (*lines[250][:3], "2", "0")
+    with pytest.raises(DataError, match=r"train.tsv, line 251: '2' is neither 0 nor 1 \(column 'rain'\)"):
+        read_labelled(write("train.tsv", lines), Multilabel)
+    two = Columns(indicators=("sun", "rain"))
+    with pytest.raises(DataError, match="2 label columns are given, and this task takes one"):
+        read_labelled(write("train.tsv", indicators(9, 1)), find_task("classify"), columns=two)

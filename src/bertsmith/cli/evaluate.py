@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import DEFAULT_MODEL, Json, Label, Model, TextColumns
+from bertsmith.cli.options import DEFAULT_MODEL, Json, Label, Model, TextColumns, columns
 from bertsmith.cli.terminal import Bars, facts, json_line, table, talk
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def score_labels(
     loaded: "LoadedModel", file: Path, text: list[str] | None, label: str | None, report: Path | None, *, json: bool
 ) -> None:
     """A fine-tuned model on labelled texts."""
-    from bertsmith.tasks import Columns
 
     predictor = loaded.predictor
-    labelled = predictor.read_labelled(file, columns=Columns(texts=tuple(text or ()), label=label))
+    labelled = predictor.read_labelled(file, columns=columns(text, label))
     talk.print(f"{file}: {labelled.layout}", soft_wrap=True)
     with Bars() as bars:
         found, predictions = predictor.judge(labelled, progress=bars)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import Label, Model, TextColumns
+from bertsmith.cli.options import Label, Model, TextColumns, columns
 from bertsmith.cli.terminal import Bars, facts, talk
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def finetune(
 
     Library call: bertsmith.tasks.Finetuning(...).run()
     """
-    from bertsmith.tasks import Columns, Finetuning
+    from bertsmith.tasks import Finetuning
 
     run = Finetuning(
         task=task,
@@ -56,7 +56,7 @@ def finetune(
         train=train,
         dev=dev,
         out=out,
-        columns=Columns(texts=tuple(text or ()), label=label),
+        columns=columns(text, label),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

@@ -1,11 +1,14 @@
 """Options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from bertsmith.shipped import DEFAULT
+
+if TYPE_CHECKING:
+    from bertsmith.data.columns import Columns
 
 Model = Annotated[
     Path,
@@ -24,4 +27,16 @@ TextColumns = Annotated[
     list[str] | None,
     Option("--text", help="Column with the text; twice for a pair. Default: guessed, and said."),
 ]
-Label = Annotated[str | None, Option("--label", help="Column with the label. Default: guessed, and said.")]
+Label = Annotated[
+    list[str] | None,
+    Option("--label", help="Column with the label; several of 0 and 1 for multilabel. Default: guessed, and said."),
+]
+
+
+def columns(text: list[str] | None, label: list[str] | None) -> "Columns":
+    """The columns that `--text` and `--label` name."""
+    from bertsmith.data.columns import Columns
+
+    labels = tuple(label or ())
+    one = labels[0] if len(labels) == 1 else None
+    return Columns(texts=tuple(text or ()), label=one, indicators=() if one else labels)

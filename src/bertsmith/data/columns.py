@@ -76,6 +76,8 @@ NUMBER = (
     "target",
     "value",
 )
+INDICATED = {"0": False, "0.0": False, "False": False, "1": True, "1.0": True, "True": True}
+"""What a column of 0 and 1 may hold."""
 _NUMBERING = {"index", "idx", "id", "guid", "uid", "pair_id", "#1 id", "#2 id", "unnamed: 0", ""}
 
 # So many rows tell a header from data by its label, which no other row has.
@@ -84,10 +86,14 @@ _ENOUGH_ROWS = 10
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns, or their numbers from 1. What is left empty is guessed."""
+    """Names of the columns, or their numbers from 1. What is left empty is guessed.
+
+    `indicators` instead of a `label`: a column for each label, with 0 or 1 in it.
+    """
 
     texts: tuple[str, ...] = ()
     label: str | None = None
+    indicators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,13 +101,15 @@ class Wanted:
     """What a task needs of a file.
 
     `text_counts`: how many text columns an example may have. `label`: whether one is needed. `numeric`: whether it is a
-    number. `texts` and `labels` are the usual names of their columns, best first. `endings` are the formats of files that
-    hold such examples under a name that tells of another; `plain` is that of files whose ending says nothing.
+    number. `indicators`: whether several columns of 0 and 1 will do too. `texts` and `labels` are the usual names of their
+    columns, best first. `endings` are the formats of files that hold such examples under a name that tells of another;
+    `plain` is that of files whose ending says nothing.
     """
 
     text_counts: tuple[int, ...] = (1,)
     label: bool = True
     numeric: bool = False
+    indicators: bool = False
     texts: tuple[tuple[str, ...], ...] = (*TWO_TEXTS, *((name,) for name in ONE_TEXT))
     labels: tuple[str, ...] = CLASS
     endings: Mapping[str, Format] = field(default_factory=dict)
@@ -148,6 +156,8 @@ class Layout:
         roles = ["text"] if len(texts) == 1 else [f"text {number}" for number in range(1, len(texts) + 1)]
         found = [*zip(roles, texts, strict=True), *([("label", label)] if label is not None else [])]
         said = ", ".join(f"{role} = column {repr(name) if self.header else name}" for role, name in found)
+        if self.columns.indicators:
+            said += f", labels = the columns of 0 and 1 {', '.join(map(repr, self.columns.indicators))}"
         return said if self.header else f"{said} (no header)"
 
     def cell(self, row: Row, name: str) -> Any:
@@ -169,17 +179,23 @@ def find_columns(path: Path, rows: Sequence[Row], wanted: Wanted, given: Columns
         raise DataError(f"{path}: there is a header and nothing below it.")
     finder = _Finder(path, names, [_values(row, names) for row in rows[1 if header and _positional(rows) else 0 :]])
     label = finder.given(given.label) if given.label is not None else None
+    indicators = tuple(finder.given(name) for name in given.indicators)
+    if indicators and not wanted.indicators:
+        raise finder.error(f"{len(indicators)} label columns are given, and this task takes one")
     texts = tuple(finder.given(name) for name in given.texts)
     if not texts and usual.texts and set(usual.texts) <= set(names) and header:
         texts = usual.texts
         label = label or (usual.label if usual.label in names else None)
+        if label is None and not indicators and set(usual.indicators) <= set(names):
+            indicators = usual.indicators
     if texts and len(texts) not in wanted.text_counts:
         raise finder.error(f"{len(texts)} text columns are given, and this task takes {_counts(wanted)}")
-    if wanted.label and label is None:
-        label = finder.label(wanted, texts)
+    if wanted.label and label is None and not indicators:
+        indicators = finder.indicators(texts) if wanted.indicators and header else ()
+        label = None if indicators else finder.label(wanted, texts)
     if not texts:
-        texts = finder.texts(wanted, label)
-    return Layout(Columns(texts, label if wanted.label else None), names, header)
+        texts = finder.texts(wanted, indicators if label is None else (label,))
+    return Layout(Columns(texts, label, indicators) if wanted.label else Columns(texts), names, header)
 
 
 def _names(rows: Sequence[Row], wanted: Wanted, given: Columns) -> tuple[tuple[str, ...], bool]:
@@ -188,7 +204,9 @@ def _names(rows: Sequence[Row], wanted: Wanted, given: Columns) -> tuple[tuple[s
         return tuple(dict.fromkeys(name for row in rows for name in row.cells)), True
     first = [str(cell).strip() for cell in rows[0].cells]
     numbers = tuple(str(number) for number in range(1, len(first) + 1))
-    named = [name for name in (*given.texts, given.label) if name is not None and name not in numbers]
+    named = [
+        name for name in (*given.texts, given.label, *given.indicators) if name is not None and name not in numbers
+    ]
     if named or _is_header(first, [_values(row, numbers) for row in rows[1:]], wanted, given.label):
         return tuple(first), True
     return numbers, False
@@ -251,19 +269,28 @@ class _Finder:
             return rest[_least_varied([[row[place] for place in places] for row in self.sample], wanted)]
         raise self.error("it is not clear which column holds the label")
 
-    def texts(self, wanted: Wanted, label: str | None) -> tuple[str, ...]:
+    def indicators(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """All columns with nothing but 0 and 1 in them, if there are several."""
+        columns = [name for name in self._rest(texts) if self._indicates(name)]
+        return tuple(columns) if len(columns) > 1 else ()
+
+    def texts(self, wanted: Wanted, labels: Sequence[str]) -> tuple[str, ...]:
         """The text columns: by usual names, else those that are left."""
-        usual = self._usual_texts(wanted, label)
+        usual = self._usual_texts(wanted, labels)
         if usual:
             return usual
-        rest = self._rest([label] if label is not None else [])
+        rest = self._rest(labels)
         for left in (rest, [name for name in rest if name.casefold() not in {*CLASS, *NUMBER}]):
             if found := wanted.left_over(left):
                 return found
         raise self.error(f"it is not clear which columns hold the text, and this task takes {_counts(wanted)}")
 
-    def _usual_texts(self, wanted: Wanted, label: str | None = None) -> tuple[str, ...]:
-        return wanted.usual_texts({folded: name for folded, name in self.by_folded.items() if name != label})
+    def _indicates(self, name: str) -> bool:
+        place = self.names.index(name)
+        return bool(self.sample) and all(str(row[place]).strip() in INDICATED for row in self.sample)
+
+    def _usual_texts(self, wanted: Wanted, labels: Sequence[str] = ()) -> tuple[str, ...]:
+        return wanted.usual_texts({folded: name for folded, name in self.by_folded.items() if name not in labels})
 
     def _rest(self, taken: Collection[str]) -> list[str]:
         return [name for name in self.names if name not in taken and name.casefold() not in _NUMBERING]

@@ -28,10 +28,13 @@ _THRESHOLDS = np.arange(5, 96) / 100
 @dataclass(frozen=True)
 class Multilabel(Task, kind="multilabel"):
     """Any number of `labels` for each text: those whose probability is at least `threshold`, which is chosen on the dev
-    file for the best micro F1. In a table, labels are parted by `,`, `;` or `|`; in JSON they are a list."""
+    file for the best micro F1. In a table, labels are parted by `,`, `;` or `|`, or each has a column of 0 and 1; in JSON
+    they are a list."""
 
     wanted: ClassVar[Wanted] = Wanted(
-        text_counts=(1, 2), labels=("labels", "topics", "tags", "categories", "classes", "genres", *CLASS)
+        text_counts=(1, 2),
+        indicators=True,
+        labels=("labels", "topics", "tags", "categories", "classes", "genres", *CLASS),
     )
     metric_names: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "exact_match")
     labels: tuple[str, ...]

@@ -6,7 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from bertsmith.data.columns import SAMPLED_ROWS, Columns, Layout, Wanted, find_columns
+from bertsmith.data.columns import INDICATED, SAMPLED_ROWS, Columns, Layout, Wanted, find_columns
 from bertsmith.data.records import Format, Records, read_records
 from bertsmith.data.rows import Row, Unit, place
 from bertsmith.errors import DataError, nearest
@@ -120,13 +120,25 @@ def _open(
 
 
 def _labelled_text(records: Records, layout: Layout, row: Row, task: type[Task] | Task) -> LabelledText:
-    assert layout.columns.label is not None
+    name, indicators = layout.columns.label, layout.columns.indicators
     texts = _texts(records, layout, row, task)
+    if indicators:
+        said = [one for one in indicators if _indicated(records, row, one, _cell(records, layout, row, one))]
+        return LabelledText(texts, task.read_label(said, texts), row.line)
+    assert name is not None
     try:
-        label = task.read_label(_cell(records, layout, row, layout.columns.label), texts)
+        label = task.read_label(_cell(records, layout, row, name), texts)
     except ValueError as error:
-        raise DataError(f"{records.at(row.line)}: {error} (column {layout.columns.label!r}).") from None
+        raise DataError(f"{records.at(row.line)}: {error} (column {name!r}).") from None
     return LabelledText(texts, label, row.line)
+
+
+def _indicated(records: Records, row: Row, name: str, value: Any) -> bool:
+    """Whether a column of 0 and 1 says that its label is there."""
+    said = str(value).strip()
+    if said not in INDICATED:
+        raise DataError(f"{records.at(row.line)}: {said!r:.60} is neither 0 nor 1 (column {name!r}).")
+    return INDICATED[said]
 
 
 def _texts(records: Records, layout: Layout, row: Row, task: type[Task] | Task) -> Texts:
