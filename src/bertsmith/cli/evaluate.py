@@ -52,10 +52,15 @@ def evaluate(
 
 
 def score_labels(
-    loaded: "LoadedModel", file: Path, text: list[str] | None, label: str | None, report: Path | None, *, json: bool
+    loaded: "LoadedModel",
+    file: Path,
+    text: list[str] | None,
+    label: list[str] | None,
+    report: Path | None,
+    *,
+    json: bool,
 ) -> None:
     """A fine-tuned model on labelled texts."""
-
     predictor = loaded.predictor
     labelled = predictor.read_labelled(file, columns=columns(text, label))
     talk.print(f"{file}: {labelled.layout}", soft_wrap=True)
