@@ -17,6 +17,7 @@ from bertsmith.history import History
 from bertsmith.inspection import AttentionMap, page
 from bertsmith.inspection.attention_page import attention_page, attention_picture
 from bertsmith.inspection.charts import Curve, loss_curves
+from bertsmith.inspection.evaluation_page import EvaluationStory, evaluation_page
 from bertsmith.inspection.markup import visible
 from bertsmith.inspection.run_page import RunStory
 from bertsmith.inspection.run_page import render as render_run
@@ -177,6 +178,29 @@ def test_the_report_opens(show: Any) -> None:
     assert browser.evaluate("document.querySelectorAll('section').length") == 7
     assert browser.evaluate("document.querySelectorAll('svg.chart').length") == 6
     assert browser.evaluate("document.querySelectorAll('.attention path').length") > 20
+    assert quiet(browser)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_an_evaluation_opens(show: Any, width: int) -> None:
+    """With hostile labels and texts; a matrix that is wider than the window scrolls by itself."""
+    count = len(ATTACKS)
+    confusion = [[(true + said) % 7 for said in range(count)] for true in range(count)]
+    story = EvaluationStory(
+        title=ATTACKS[0],
+        lead=ATTACKS[1],
+        numbers=[("0.500", attack, attack) for attack in ATTACKS[:3]],
+        by_label=dict.fromkeys(ATTACKS, (0.5, 0.25, 1 / 3, 8)),
+        labels=ATTACKS,
+        confusion=confusion,
+        mistakes=[("line 3", attack * 20, attack, ATTACKS[0], "50% sure") for attack in ATTACKS],
+    )
+    browser = show(evaluation_page(story))
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    assert browser.evaluate("document.querySelectorAll('ol.words li').length") == count
+    cells = browser.evaluate("[...document.querySelectorAll('.scroll table')[1].querySelectorAll('td')].length")
+    assert cells == count * count
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert quiet(browser)
 
 

@@ -96,7 +96,7 @@ def write_report(
     numbers = [(f"{value:.3f}", name.replace("_", " "), "") for name, value in found.metrics.items()]
     if found.majority is not None:
         numbers.append(
-            (f"{found.majority:.3f}", "always the most frequent answer", "what a score is worth is what is above")
+            (f"{found.majority:.3f}", "always the most frequent answer", "a score is worth what it is above this")
         )
     off = predictor.task.kind == "regress"
     story = EvaluationStory(
