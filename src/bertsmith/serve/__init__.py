@@ -10,7 +10,10 @@ endpoint.py     one route over HTTP: limits while reading, keys, the shape of er
 bodies.py       what is asked and answered, as typed values
 openai.py, tei.py, own.py   the routes, by whose shapes they have
 errors.py       refusals, and how each shape says them
-description.py  the OpenAPI description and its page; page/ is the page at /
+description.py  the OpenAPI description
+pages.py        what is at / and /docs; their parts are in page/
+house.py        models, index, queue and counters together
+route.py        what a route is
 server.py       listening, slow clients, an orderly end
 metrics.py, logs.py   for Prometheus, and one JSON line a request
 """

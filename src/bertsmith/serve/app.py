@@ -1,11 +1,7 @@
 """The ASGI application: the routes of a house, the pages, and the description of it all."""
 
-import base64
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from hashlib import sha256
-from importlib.resources import files
 
 import msgspec
 from starlette.applications import Starlette
@@ -14,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
 
-from bertsmith.serve import description, openai, own, tei
+from bertsmith.serve import description, openai, own, pages, tei
 from bertsmith.serve.endpoint import Endpoint, refuse
 from bertsmith.serve.errors import NotFound, Refusal, WrongMethod
 from bertsmith.serve.house import House
@@ -33,17 +29,15 @@ def create_app(house: House) -> Starlette:
         house.stop()
 
     about = description.describe(ROUTES, house.version)
-    here = files("bertsmith.serve").joinpath("page")
-    docs = description.page(ROUTES, about, here.joinpath("docs.html").read_text(encoding="utf-8"))
-    pages = (
-        ("/", "text/html", here.joinpath("index.html").read_text(encoding="utf-8")),
-        ("/docs", "text/html", docs),
+    fixed = (
+        ("/", "text/html", pages.try_page()),
+        ("/docs", "text/html", pages.routes_page(ROUTES, about)),
         ("/openapi.json", "application/json", msgspec.json.encode(about).decode()),
     )
     app = Starlette(
         routes=[
             *(Path(route.path, Endpoint(route, house), methods=[route.method]) for route in ROUTES),
-            *(Path(path, _fixed(media, content), methods=["GET"]) for path, media, content in pages),
+            *(Path(path, _fixed(media, content), methods=["GET"]) for path, media, content in fixed),
         ],
         exception_handlers={HTTPException: _no_route},  # pyright: ignore[reportArgumentType]
         lifespan=lifespan,
@@ -55,28 +49,12 @@ def create_app(house: House) -> Starlette:
 def _fixed(media: str, content: str) -> Callable[[Request], Awaitable[Response]]:
     headers = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
     if media == "text/html":
-        headers["content-security-policy"] = _policy(content)
+        headers["content-security-policy"] = pages.policy(content)
 
     async def answer(request: Request) -> Response:
         return Response(content, media_type=media, headers=headers)
 
     return answer
-
-
-def _policy(content: str) -> str:
-    """Nothing but what is in the page runs, and it speaks to nobody but this server."""
-
-    def hashes(tag: str) -> str:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", content, flags=re.DOTALL)
-        return (
-            " ".join(f"'sha256-{base64.b64encode(sha256(one.encode()).digest()).decode()}'" for one in found)
-            or "'none'"
-        )
-
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:

@@ -1,8 +1,6 @@
-"""The OpenAPI description of the routes, and a page that shows it without a network."""
+"""The OpenAPI description of the routes."""
 
-import json
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import msgspec
@@ -66,55 +64,3 @@ def describe(routes: Sequence[Route], version: str) -> dict[str, Any]:
         },
         "security": [{"key": []}, {}],
     }
-
-
-def page(routes: Sequence[Route], description: dict[str, Any], frame: str) -> str:
-    """The description as HTML, put into `frame` where it says CONTENT."""
-    schemas = description["components"]["schemas"]
-    parts: list[str] = []
-    for group in dict.fromkeys(route.group for route in routes):
-        parts.append(f"<h2>{escape(group)}</h2>")
-        parts += [_shown(route, schemas) for route in routes if route.group == group]
-    return frame.replace("CONTENT", "\n".join(parts))
-
-
-def _shown(route: Route, schemas: dict[str, Any]) -> str:
-    fields = _fields(route.body, schemas) if route.body else ""
-    answer = ""
-    if route.answer is not None:
-        name = getattr(route.answer, "__name__", "")
-        inside = (
-            _fields(route.answer, schemas) if name in schemas else f"<p><code>{escape(str(route.answer))}</code></p>"
-        )
-        answer = f"<h3>Answer</h3>{inside}"
-    asked = f"<h3>Body</h3>{fields}" if fields else ""
-    head = f"<span class=method>{route.method}</span> <code>{escape(route.path)}</code> <span>{escape(route.summary)}</span>"
-    return f"<details><summary>{head}</summary>{asked}{answer}</details>"
-
-
-def _fields(kind: type, schemas: dict[str, Any]) -> str:
-    schema = schemas[kind.__name__]
-    required = schema.get("required", ())
-    rows = "".join(
-        f"<tr><td><code>{escape(name)}</code><td>{_type(one)}<td>{'needed' if name in required else _default(one)}"
-        for name, one in schema.get("properties", {}).items()
-    )
-    return f"<p>{escape(' '.join(schema.get('description', '').split()))}</p><table>{rows}</table>"
-
-
-def _default(schema: dict[str, Any]) -> str:
-    default = schema.get("default")
-    return "" if default is None else f"default <code>{escape(json.dumps(default))}</code>"
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """A schema in words."""
-    if "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema["anyOf"])
-    if "enum" in schema:
-        return " or ".join(f"<code>{escape(json.dumps(one))}</code>" for one in schema["enum"])
-    if "$ref" in schema:
-        return escape(schema["$ref"].rpartition("/")[2])
-    if schema.get("type") == "array":
-        return f"list of ({_type(schema.get('items', {}))})"
-    return escape(str(schema.get("type", "anything")))

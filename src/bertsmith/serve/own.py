@@ -117,7 +117,7 @@ ROUTES = (
         path="/ready",
         handle=ready,
         group="bertsmith",
-        summary="Whether requests should be sent here: 503 from the moment that the server is told to stop",
+        summary="Whether to send requests here: 503 once it is told to stop",
         open=True,
     ),
 )
