@@ -48,6 +48,9 @@ def embed(
     normalize: Normalize = None,
     dimensions: Annotated[int | None, Option(help="Keep the first so many numbers.")] = None,
     long: Annotated[str, Option(help="Texts over the model's length: cut, or windows, whose mean is taken.")] = "cut",
+    lane: Annotated[
+        str, Option(help="Numbers to compute in: float32, exact; bfloat16, faster, the same to four digits.")
+    ] = "float32",
     tokens: Annotated[bool, Option("--tokens", help="A vector for each token.")] = False,
     words: Annotated[bool, Option("--words", help="A vector for each word.")] = False,
     dtype: Annotated[str, Option(help="Of the numbers in the file: float32 or float16.")] = "float32",
@@ -76,7 +79,7 @@ def embed(
     if (text is None and pair) or (text is not None and (field or keep)):
         raise UsageError("--pair belongs to --text; for a FILE, --field and --keep name its columns.")
     unit: Unit = "token" if tokens else "word" if words else "text"
-    options = _options(pooling, layers, normalize, dimensions, long)
+    options = _options(pooling, layers, normalize, dimensions, long, lane)
     embedder = Embedder(bertsmith.load(model).checkpoint, options)
     talk.print(embedder.about if unit == "text" else embedder.about_tokens, markup=False, soft_wrap=True)
     fields, kept = tuple(field or ()), tuple(keep or ())
@@ -106,12 +109,13 @@ def embed(
 
 
 def _options(
-    pooling: str | None, layers: str | None, normalize: bool | None, dimensions: int | None, long: str
+    pooling: str | None, layers: str | None, normalize: bool | None, dimensions: int | None, long: str, lane: str
 ) -> "EmbedOptions":
     from bertsmith.config import from_dict
     from bertsmith.embed import EmbedOptions
 
     data: dict[str, Any] = {"normalize": normalize, "dimensions": dimensions, "long": {"kind": long}}
+    data["lane"] = {"kind": lane}
     if pooling is not None:
         data["pooling"] = {"kind": pooling}
     if layers is not None:

@@ -25,7 +25,7 @@ from bertsmith.data.shards import Shards, ShardWriter, damaged_shards, read_mani
 from bertsmith.data.statistics import MaskStatistics
 
 if TYPE_CHECKING:
-    from bertsmith.data.batch import Batch
+    from bertsmith.data.batch import Batch, Run
     from bertsmith.data.loader import Drawn, Loader, Position
     from bertsmith.data.packing import pack, pad
 
@@ -49,6 +49,7 @@ __all__ = [
     "Plan",
     "Position",
     "Prepared",
+    "Run",
     "Segments",
     "SentencePairs",
     "ShardWriter",
@@ -72,6 +73,7 @@ __all__ = [
 # These import torch, which preparing text does without: its worker processes start in a tenth of the time.
 _WITH_TORCH = {
     "Batch": "batch",
+    "Run": "batch",
     "Drawn": "loader",
     "Loader": "loader",
     "Position": "loader",

@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bertsmith.data.statistics import MaskStatistics
 from bertsmith.errors import UsageError, nearest
+
+
+class Run(NamedTuple):
+    """So many `sequences` of `length` tokens each, one after the other from column `start` of a row."""
+
+    start: int
+    sequences: int
+    length: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +33,8 @@ class Batch:
     indices of all positions with a label; `targets` one value per sequence, in the same order.
 
     What decides on control flow is plain Python, so that no accelerator is asked: `one_sequence_per_row`,
-    `has_padding`, `num_tokens` (real tokens), `statistics`.
+    `has_padding`, `num_tokens` (real tokens), `statistics`, and `runs`: in a batch of one row, where sequences of one
+    length lie side by side, and all of them do.
     """
 
     fields: Mapping[str, Tensor]
@@ -36,6 +46,7 @@ class Batch:
     has_padding: bool = True
     num_tokens: int = 0
     statistics: MaskStatistics = field(default_factory=MaskStatistics)
+    runs: tuple[Run, ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
         """The per-token field `name`, `(rows, length)`.

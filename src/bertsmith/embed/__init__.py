@@ -3,25 +3,30 @@
 options.py        how texts become vectors
 embedder.py       texts to vectors
 token_vectors.py  the same of tokens and words
-batches.py        texts of like length, packed
+lanes.py          exact or fast: the numbers they are computed in
+batches.py        texts of like length, without padding
 files.py          files of texts to files of vectors: reading.py, pieces.py, vector_files.py
 records.py        vectors as JSON lines
 """
 
-from bertsmith.embed.batches import batch_encodings, groups_by_length
+from bertsmith.embed.batches import batch_encodings, groups_by_length, in_one_row
 from bertsmith.embed.embedder import Embedder, HiddenStates, Vectors, finished
 from bertsmith.embed.files import Written, embed_file
+from bertsmith.embed.lanes import BFloat16, Float32, Lane
 from bertsmith.embed.options import Cut, EmbedOptions, LongTexts, Text, Windows
 from bertsmith.embed.reading import GivenText, TextFile, read_text_file
 from bertsmith.embed.records import vector_records
 from bertsmith.embed.token_vectors import TokenVectors
 
 __all__ = [
+    "BFloat16",
     "Cut",
     "EmbedOptions",
     "Embedder",
+    "Float32",
     "GivenText",
     "HiddenStates",
+    "Lane",
     "LongTexts",
     "Text",
     "TextFile",
@@ -33,6 +38,7 @@ __all__ = [
     "embed_file",
     "finished",
     "groups_by_length",
+    "in_one_row",
     "read_text_file",
     "vector_records",
 ]

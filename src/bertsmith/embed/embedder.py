@@ -13,14 +13,18 @@ import torch
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.checkpoints.sentence_transformers import MODULES
 from bertsmith.config import require
-from bertsmith.embed.batches import batch_encodings, groups_by_length
+from bertsmith.data import Batch
+from bertsmith.embed.batches import batch_encodings, groups_by_length, in_one_row
+from bertsmith.embed.lanes import Float32, Lane, packs
 from bertsmith.embed.options import Cut, EmbedOptions, Text
 from bertsmith.embed.token_vectors import TokenVectors, of_tokens, of_words
-from bertsmith.nn import OutputLayer, PoolerPooling
+from bertsmith.nn import Model, OutputLayer, PoolerPooling
 from bertsmith.progress import Progress, silent
 from bertsmith.text import Encoding, Window
 
 CHUNK = 4096  # windows read ahead, so that those of like length can share a batch
+TOKENS = 2048  # tokens a batch, at most (one text may be longer)
+ROUND = 64, 16  # rows are filled up to a multiple of the first, short ones of the second: see `bertsmith.nn.packed`
 STATES = 1 << 15  # tokens read ahead where each of them has a vector
 
 
@@ -62,6 +66,7 @@ class Embedder:
     Attributes:
         options: as given.
         pooling, normalize: what is done, be it by the options or by the model's folder.
+        lane: in which numbers vectors are computed.
         max_length: the longest text, in tokens, that is read at once.
         token_size, size: how many numbers the vector of a token has, and of a text.
     """
@@ -78,6 +83,8 @@ class Embedder:
         self.tokenizer = checkpoint.tokenizer
         self.pooling = options.pooling or checkpoint.pooling
         self.normalize = checkpoint.normalize if options.normalize is None else options.normalize
+        self.lane, self._instead = _lane(options.lane, self.model)
+        self._running = self.lane.of(self.model)
         encoder = self.model.encoder.config
         self.max_length = min(self.tokenizer.max_length, encoder.max_length)
         options.layers.check(encoder.num_hidden_layers)
@@ -93,6 +100,10 @@ class Embedder:
             "dimensions",
             f"{options.dimensions} are asked for, and the vectors have {self._widths[1]}",
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Packed matrices cannot travel to other processes, which make their own.
+        return Embedder, (self.checkpoint, self.options)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -135,7 +146,11 @@ class Embedder:
     @property
     def _long(self) -> str:
         long = "cut" if isinstance(self.options.long, Cut) else "read in windows"
-        return f"Texts over {self.max_length} tokens are {long}."
+        said = f"Texts over {self.max_length} tokens are {long}."
+        if isinstance(self.options.lane, Float32):
+            return said
+        instead = f", and not in {self.options.lane.kind}: {self._instead}" if self._instead else ""
+        return f"{said} Computed in {self.lane.kind}{instead}."
 
     def embed(self, texts: Sequence[Text], *, progress: Progress = silent) -> Vectors:
         """One vector for each text or pair of texts."""
@@ -157,7 +172,7 @@ class Embedder:
             windows = [shown for _, shown in chunk]
             encodings = [window.encoding for window in chain.from_iterable(windows)]
             pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
-            for group in groups_by_length([len(e.ids) for e in encodings]):
+            for group in groups_by_length([len(e.ids) for e in encodings], TOKENS):
                 pooled[group] = self.pooled([encodings[i] for i in group])
                 ready += len(group)
                 progress("embedding texts", done + ready * len(chunk) // len(encodings), total)
@@ -180,7 +195,7 @@ class Embedder:
     def hidden_states(self, text: str) -> HiddenStates:
         """Every layer's state of every word of `text`; a text without words has no states, and is no error."""
         encoding = self.tokenizer.encode(text, special_tokens=True, max_length=self.max_length)
-        inputs = batch_encodings([encoding], self.tokenizer)
+        inputs = in_one_row([encoding], self.tokenizer)
         masks = self.model.encoder.apply_masks(inputs)
         layers = [streams["tokens"][0].float().numpy() for streams in self.model.encoder.layers(inputs, masks)]
         window = Window(encoding, 0, len(encoding))
@@ -209,7 +224,7 @@ class Embedder:
         for chunk in self._chunks(texts, lambda window: len(window.encoding), STATES):
             encodings = [window.encoding for _, windows in chunk for window in windows]
             states: dict[int, np.ndarray] = {}
-            for group in groups_by_length([len(e.ids) for e in encodings]):
+            for group in groups_by_length([len(e.ids) for e in encodings], TOKENS):
                 states.update(zip(group, self.states([encodings[i] for i in group]), strict=True))
             bounds = pairwise(accumulate((len(windows) for _, windows in chunk), initial=0))
             for (text, windows), bound in zip(chunk, bounds, strict=True):
@@ -220,18 +235,36 @@ class Embedder:
     @torch.inference_mode()
     def pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """The vectors of encoded texts, float32 (texts, size of the pooling), before they are cut or normalized: all in one
-        packed batch, for callers that make batches themselves."""
-        inputs = batch_encodings(encodings, self.tokenizer)
-        return self.pooling.of(self.options.layers.of(self.model, inputs), inputs).numpy()
+        batch, for callers that make batches themselves."""
+        inputs = self._batch(encodings)
+        return self.pooling.of(self.options.layers.of(self._running, inputs), inputs).numpy()
 
     @torch.inference_mode()
     def states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
         """The vectors of all tokens of encoded texts, special ones too, float32 (tokens, size) each: all in one batch."""
-        inputs = batch_encodings(encodings, self.tokenizer)
-        hidden = self.options.layers.of(self.model, inputs).streams["tokens"].flatten(0, 1)
+        inputs = self._batch(encodings)
+        hidden = self.options.layers.of(self._running, inputs).streams["tokens"].flatten(0, 1)
         states, options = hidden[inputs.token_positions].float().numpy(), self.options
         vectors = finished(states, options.dimensions, normalize=bool(options.normalize))
         return np.split(vectors, np.cumsum([len(e.ids) for e in encodings])[:-1])
+
+    def _batch(self, encodings: Sequence[Encoding]) -> Batch:
+        masks = self.model.config.encoder.masks.values()
+        if not all(mask.only_parts_sequences for mask in masks):
+            return batch_encodings(encodings, self.tokenizer)
+        short = sum(len(e.ids) for e in encodings) <= ROUND[0]
+        return in_one_row(encodings, self.tokenizer, multiple=1 if self._running is self.model else ROUND[short])
+
+
+def _lane(wanted: Lane, model: Model) -> tuple[Lane, str]:
+    """The lane that is taken, and why it is another one than wanted."""
+    if isinstance(wanted, Float32):
+        return wanted, ""
+    if lacks := wanted.missing():
+        return Float32(), f"this processor has no {lacks}"
+    if not packs(model):
+        return Float32(), "the encoder has no attention or feed-forward layers of a known kind"
+    return wanted, ""
 
 
 def finished(vectors: np.ndarray, dimensions: int | None, *, normalize: bool) -> np.ndarray:

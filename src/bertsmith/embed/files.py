@@ -68,7 +68,7 @@ def embed_file(  # noqa: PLR0913 - what a user may choose; all but three have a 
         file: texts; `-` is standard input.
         out: the new file.
         unit: what has a vector: each text, token or word.
-        precision: of the numbers in `out`; they are computed in float32.
+        precision: of the numbers in `out`, however they are computed.
         format: of `file`; "auto" goes by its ending, see `read_text_file`.
         fields: its columns with the text, two for pairs, by name or number; none: the column is guessed.
         keep: its columns to go along.
@@ -132,7 +132,7 @@ def _shape(work: Embedding) -> dict[str, Any]:
         "weights": embedder.weights_sha256,
         "tokenizer": [embedder.tokenizer.sha256, embedder.max_length],
         "options": to_dict(embedder.options),
-        "made": [to_dict(embedder.pooling), embedder.normalize],
+        "made": [to_dict(embedder.pooling), embedder.normalize, to_dict(embedder.lane)],
         "rows": [work.unit, work.precision, str(work.schema)],
         "threads": work.threads,
     }

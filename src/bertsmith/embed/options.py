@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bertsmith.config import Part, require
+from bertsmith.embed.lanes import Float32, Lane
 from bertsmith.nn import LayerChoice, OutputLayer, Pooling
 from bertsmith.text import Cutter, Tokenizer, Window
 
@@ -53,6 +54,8 @@ class EmbedOptions:
         dimensions: how many numbers to keep of each vector, from its first; then it is brought to length 1, if at all. It
             is for models trained for that (Kusupati et al. 2022, "Matryoshka Representation Learning", §3).
         long: what is done with texts over the model's length.
+        lane: in which numbers they are computed: exactly, or faster. One that this machine cannot go down gives way to
+            float32, and `Embedder.lane` says which it is.
     """
 
     pooling: Pooling | None = None
@@ -60,6 +63,7 @@ class EmbedOptions:
     normalize: bool | None = None
     dimensions: int | None = None
     long: LongTexts = Cut()
+    lane: Lane = Float32()
 
     def __post_init__(self) -> None:
         least = self.dimensions is None or self.dimensions > 0

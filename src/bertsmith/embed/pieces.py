@@ -106,7 +106,8 @@ class Embedding:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns: `line`, those of the text, those carried, `vector`, and counts where a row is a text.
+        """The columns: `line`, those of the text, those carried, `vector`, and counts where a row is a text; and as metadata
+        the `lane` in which vectors were computed.
 
         Raises:
             UsageError: a column that goes along has a name that is needed.
@@ -123,7 +124,8 @@ class Embedding:
             raise UsageError(
                 f"The column {taken[0]!r} cannot go along: the file of vectors has one of that name itself."
             )
-        return pa.schema([("line", pa.int64()), *text, *self.carried, ("vector", pa.list_(kind, size)), *counts])
+        columns = [("line", pa.int64()), *text, *self.carried, ("vector", pa.list_(kind, size)), *counts]
+        return pa.schema(columns, metadata={"lane": self.embedder.lane.kind})
 
     def __call__(self, piece: TextPiece) -> EmbeddedPiece:
         """Its rows."""

@@ -12,12 +12,14 @@ layer_choice.py  which layers vectors are made of
 pooling.py       one vector for a sequence
 heads.py         scores: masked LM, next sentence, classification, tokens, spans
 scalar_mix.py    all layers at once
+packed.py        matrices for reading only, on a CPU
 model.py         an encoder with its pooler and heads
 """
 
 from bertsmith.nn.attention import Attention, Gate, HeadGate
 from bertsmith.nn.blocks import AttentionBlock, Block, Masks, Streams
 from bertsmith.nn.channels import Channel, Lookup, Position, Sizes
+from bertsmith.nn.dropout import Dropout
 from bertsmith.nn.encoder import Encoder, Layers
 from bertsmith.nn.feed_forward import FeedForward, FeedForwardPart, GatedFeedForward
 from bertsmith.nn.heads import Head, MaskedLMHead, SequenceHead, SpanHead, TokenHead
@@ -55,6 +57,7 @@ __all__ = [
     "Channel",
     "ClsPooling",
     "Concatenated",
+    "Dropout",
     "Encoder",
     "FeedForward",
     "FeedForwardPart",

@@ -1,5 +1,6 @@
 """Multi-head self-attention (Vaswani et al. 2017, §3.2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,11 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertsmith.config import Part, require
+from bertsmith.data import Run
 from bertsmith.nn.channels import Sizes
 from bertsmith.nn.dropout import dropout
 from bertsmith.nn.linear import Linear
 from bertsmith.nn.masks import AppliedMask
 from bertsmith.nn.queries_keys import QueriesKeys
+
+_SCORES = 1 << 24  # that plain products may hold at once; longer texts go through the fused kernel, which holds none
 
 # Shapes in comments: B rows of the batch, Q queries, K keys, N heads, D head size, H = N·D hidden size.
 
@@ -87,9 +91,13 @@ class Attention(nn.Module):
         """`x` (B, Q, H) attends to `context` (B, K, H) where `mask` allows it; returns (B, Q, H)."""
         query, key, value = self._heads(x, context, mask)
         rate = self.dropout if self.training else 0.0
-        in_plain = x.device.type == "cpu" and (rate > 0 or x.dtype == torch.bfloat16)
-        attend = _in_plain_products if in_plain else F.scaled_dot_product_attention
-        mixed = attend(query, key, value, mask.bias(x.dtype), rate)  # (B, N, Q, D)
+        on_cpu = x.device.type == "cpu"
+        if mask.runs and on_cpu and not rate:
+            mixed = _by_runs(query, key, value, mask.runs)
+        else:
+            in_plain = on_cpu and (rate > 0 or query.dtype == torch.bfloat16)
+            attend = _in_plain_products if in_plain else F.scaled_dot_product_attention
+            mixed = attend(query, key, value, mask.bias(query.dtype), rate)  # (B, N, Q, D)
         if self.gate is not None:
             mixed = mixed * self.gate(x)
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -128,3 +136,24 @@ def _in_plain_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor |
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, N, Q, K)
     weights = (scores if bias is None else scores + bias).softmax(-1)
     return dropout(weights, rate) @ value
+
+
+def _by_runs(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[Run]) -> Tensor:
+    """The same in one row, (1, N, Q, D), where each sequence attends to itself: nothing is masked, so nothing is wasted."""
+    _, heads, length, size = query.shape
+    mixed = query.new_zeros(length, heads, size)  # what is behind the last sequence is padding
+    for start, count, tokens in runs:
+        end = start + count * tokens
+        q, k, v = (
+            x[0, :, start:end].unflatten(1, (count, tokens)) for x in (query, key, value)
+        )  # (N, count, tokens, D)
+        small = heads * count * tokens**2 <= _SCORES
+        attend = _in_bfloat16 if small and query.dtype == torch.bfloat16 else F.scaled_dot_product_attention
+        mixed[start:end].unflatten(0, (count, tokens)).copy_(attend(q, k, v).permute(1, 2, 0, 3))
+    return mixed.transpose(0, 1)[None]
+
+
+def _in_bfloat16(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q Kᵀ / √D) V for inference: products in bfloat16, the softmax in float32, which is also the faster one."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value

@@ -9,6 +9,7 @@ tokens, the *masking policy* (`bertsmith.data.masking`) says which tokens are hi
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -33,6 +34,11 @@ class AttentionMask(Part):
         """`allowed`, or None where it is known without looking that everything is allowed."""
         return self.allowed(inputs)
 
+    @property
+    def only_parts_sequences(self) -> bool:
+        """Whether within a sequence everything is allowed, so that each may be attended to by itself."""
+        return False
+
     def __and__(self, other: "AttentionMask") -> "AttentionMask":
         return Both(left=self, right=other)
 
@@ -40,6 +46,10 @@ class AttentionMask(Part):
 @dataclass(frozen=True)
 class Full(AttentionMask, kind="full"):
     """Every position sees every other: BERT is bidirectional (Devlin et al. 2018, §3.1)."""
+
+    @property
+    def only_parts_sequences(self) -> bool:
+        return True
 
     def allowed(self, inputs: Batch) -> Tensor:
         rows, length = inputs["input_ids"].shape
@@ -68,6 +78,10 @@ class SameSequence(AttentionMask, kind="same_sequence"):
     Padding counts as a sequence of its own (number 0), so that its rows of the softmax are never empty.
     """
 
+    @property
+    def only_parts_sequences(self) -> bool:
+        return True
+
     def allowed(self, inputs: Batch) -> Tensor:
         sequence_ids = inputs["sequence_ids"]
         return sequence_ids[:, :, None] == sequence_ids[:, None, :]
@@ -84,6 +98,10 @@ class Both(AttentionMask, kind="both"):
 
     left: AttentionMask
     right: AttentionMask
+
+    @property
+    def only_parts_sequences(self) -> bool:
+        return self.left.only_parts_sequences and self.right.only_parts_sequences
 
     @property
     def sees_later(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -103,14 +121,20 @@ class AppliedMask:
     """A mask for one batch. All layers share it, so the tensor is made at most once per encoder pass.
 
     Blocks receive this object and not a tensor: a block that cannot honour a mask looks at `.mask` and refuses.
+
+    `runs`, if there are any, say the whole mask without a tensor: each sequence of them sees all of itself and no more.
     """
 
     def __init__(self, mask: AttentionMask, inputs: Batch) -> None:
         self.mask = mask
+        self.runs = inputs.runs if mask.only_parts_sequences else ()
         self._inputs = inputs
-        self._allowed = mask.lower(inputs)
         self._bias: dict[torch.dtype, Tensor] = {}
         self._shared: dict[Hashable, Any] = {}
+
+    @cached_property
+    def _allowed(self) -> Tensor | None:
+        return self.mask.lower(self._inputs)
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """What is added to the attention scores: 0 where allowed, -inf elsewhere; (batch, 1, query, key) or None."""
