@@ -72,6 +72,16 @@ def test_predict_takes_a_text_a_pair_or_a_batch(run: Any, folders: dict[str, Pat
     assert (wrong.status_code, wrong.json()["error_type"]) == (422, "Validation")
 
 
+def test_the_model_that_fits_predicts(everything: Any) -> None:
+    def labels(**body: Any) -> set[str]:
+        return {x["label"] for x in ask(everything, "/predict", **body)}
+
+    assert labels(inputs=["a", "b"]) == {"no", "yes"}
+    assert labels(inputs="a") == {"bad", "good", "odd"}
+    assert labels(inputs=["a", "b"], model="classify") == {"bad", "good", "odd"}
+    assert everything.post("/predict", {"inputs": "a", "model": "pair"}).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("kind", "given"), [("tag", "the cat sat"), ("span", ("the ?", "a cat sat")), ("regress", "a cat")]
 )

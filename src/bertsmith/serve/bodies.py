@@ -101,6 +101,7 @@ class PredictRequest(Struct, frozen=True):
     raw_scores: bool = False
     truncate: bool | None = None
     truncation_direction: Literal["right", "left", "Right", "Left"] = "right"
+    model: str = ""
 
 
 class RerankRequest(Struct, frozen=True):
@@ -112,6 +113,7 @@ class RerankRequest(Struct, frozen=True):
     return_text: bool = False
     truncate: bool | None = None
     truncation_direction: Literal["right", "left", "Right", "Left"] = "right"
+    model: str = ""
 
 
 class Rank(Struct, frozen=True, omit_defaults=True):

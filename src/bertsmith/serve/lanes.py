@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bertsmith.embed import Embedder, Text
+from bertsmith.errors import UsageError
 from bertsmith.model import LoadedModel
 from bertsmith.serve.batching import Reading
 from bertsmith.serve.errors import Invalid, ModelFailed
@@ -76,6 +77,14 @@ class Predictions:
         windows = self.predictor.task.windows(texts, self.predictor.cutter)
         tokens = sum(len(window.encoding) for window in windows)
         return Reading((texts, windows), tokens, max(window.encoding.truncated for window in windows))
+
+    def takes(self, texts: Texts) -> bool:
+        """Whether the model predicts such: a text, a pair, a beginning and its options."""
+        try:
+            self.predictor.check(texts)
+        except UsageError:
+            return False
+        return True
 
     def run(self, values: Sequence[tuple[Texts, tuple[Window, ...]]]) -> list[Predicted | ModelFailed]:
         p = self.predictor

@@ -9,7 +9,7 @@ from bertsmith.model import LoadedModel
 from bertsmith.retrieval import Reranker
 from bertsmith.serve.errors import CannotDo
 from bertsmith.serve.lanes import Masks, Predictions, States, Vectors
-from bertsmith.tasks import Predictor
+from bertsmith.tasks import Predictor, Texts
 
 Ability = str
 """embed, predict, rerank or fill."""
@@ -66,10 +66,24 @@ class Models:
         Raises:
             CannotDo: none can.
         """
+        return self._able(ability, name)[0]
+
+    def predicting(self, examples: Sequence[Texts], name: str | None = None) -> Predictions:
+        """The predictions of the model called `name`, else of the first that takes such examples, else of the first.
+
+        Raises:
+            CannotDo: none was fine-tuned.
+        """
+        able = self._able("predict", name)
+        lanes = [model.predictions for model in able if model.predictions is not None]
+        fitting = [lane for lane in lanes if all(map(lane.takes, examples))]
+        return (fitting if fitting and able[0].name != name else lanes)[0]
+
+    def _able(self, ability: Ability, name: str | None) -> list[ServedModel]:
         able = [model for model in self.models if ability in model.abilities]
         if not able:
             raise CannotDo(_MISSING[ability])
-        return next((model for model in able if model.name == name), able[0])
+        return sorted(able, key=lambda model: model.name != name)
 
 
 _MISSING = {

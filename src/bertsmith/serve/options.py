@@ -35,7 +35,7 @@ class Limits:
     request_tokens: int = 300_000
     queue_requests: int = 512
     queue_tokens: int = 1_000_000
-    wait: float = 2.0
+    wait: float = 0.5
     batch_tokens: int = 16_384
     batch_seconds: float = 0.1
     age: float = 0.05

@@ -19,6 +19,7 @@ from bertsmith.serve.logs import JsonHandler
 from bertsmith.serve.options import Limits
 
 HEADER_BYTES = 32_768
+KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, so that it is they who close it
 
 _BUSY_BODY = Unavailable("There are too many connections.").body_for("openai")
 _BUSY = (
@@ -105,7 +106,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=int(max(limits.receive, 1)),
+                timeout_keep_alive=KEPT,
                 timeout_graceful_shutdown=int(max(limits.grace, 1)),
             )
         )

@@ -56,10 +56,9 @@ async def similarity(call: Call, body: SimilarityRequest) -> list[float]:
 
 
 async def predict(call: Call, body: PredictRequest) -> Any:
-    lane = call.house.models.able("predict").predictions
-    assert lane is not None, "it is able"
     several = isinstance(body.inputs, list) and bool(body.inputs) and isinstance(body.inputs[0], list)
     inputs = [_example(one) for one in body.inputs] if several else [_example(body.inputs)]
+    lane = call.house.models.predicting(inputs, body.model)
     found = await call.run(lane, inputs, cut=_cut(body))
     labels = tuple(getattr(lane.predictor.task, "labels", ("score",)))
     answers = [_answer(one, labels, raw=body.raw_scores) for one in found]
@@ -67,7 +66,7 @@ async def predict(call: Call, body: PredictRequest) -> Any:
 
 
 async def rerank(call: Call, body: RerankRequest) -> list[Rank]:
-    model = call.house.models.able("rerank")
+    model = call.house.models.able("rerank", body.model)
     reranker, lane = model.reranker, model.predictions
     assert reranker is not None and lane is not None, "it is able"
     if not body.query or not all(body.texts):

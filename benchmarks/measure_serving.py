@@ -1,0 +1,338 @@
+"""A server under load: what it does when far too much is asked of it, and whether its memory stays as it is.
+
+    python benchmarks/measure_serving.py flood [--model M] [--seconds 20] [--json]
+    python benchmarks/measure_serving.py soak  [--model M] [--requests 100000] [--json]
+
+flood: the peak is what 16 clients reach that ask again as soon as they have an answer. Then requests arrive at random times
+(Poisson), 1, 2, 10 and 100 times as many as that, whatever becomes of those before; how late they are sent because the clients'
+own processor is busy is told apart from how long the server takes. soak: every route in turn, texts of all lengths, bad bodies and clients that leave among them.
+
+Server and clients run on the same machine, so the load that the clients are is taken from the server: figures are shares
+and ratios within one run. The last line with `--json` is one JSON object.
+"""
+
+import argparse
+import asyncio
+import json
+import lzma
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import psutil
+
+from bertsmith.cli.terminal import table, talk
+from bertsmith.shipped import DEFAULT
+from bertsmith.text import split_sentences
+
+CLIENTS = 16
+TIMES = (1.0, 2.0, 10.0, 100.0)
+SENDERS = 800  # connections at most; the server takes 1000
+FASTEST = 4000  # requests a second that one process of clients is asked to send, at most
+
+
+@dataclass
+class Load:
+    """What became of the requests of one kind of load."""
+
+    offered: float
+    seconds: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    unsent: int = 0
+    without_hint: int = 0
+    memory: float = 0.0
+    late: float = 0.0
+
+    @property
+    def goodput(self) -> float:
+        return self.statuses[200] / self.seconds
+
+    def percentile(self, share: float) -> float:
+        return float(np.percentile(self.latencies, share)) if self.latencies else float("nan")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "offered": self.offered,
+            "sent": sum(self.statuses.values()) / self.seconds,
+            "goodput": self.goodput,
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "without_retry_after": self.without_hint,
+            "unsent": self.unsent,
+            "p50": self.percentile(50),
+            "p99": self.percentile(99),
+            "most_late": self.late,
+            "memory_mb": self.memory,
+        }
+
+
+class Connection:
+    """HTTP/1.1 with as little work as can be: clients and server share the processors."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Status and headers."""
+        if self.writer is None or self.writer.is_closing():
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        assert self.reader is not None
+        self.writer.write(request)
+        head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+        _, _, rest = head.partition(b"content-length: ")
+        await self.reader.readexactly(int(rest.split(b"\r\n", 1)[0] or 0))
+        if b"connection: close" in head:
+            self.leave()
+        return int(head[9:12]), head
+
+    def leave(self) -> None:
+        """Without a word."""
+        if self.writer is not None:
+            self.writer.transport.abort()
+            self.writer = None
+
+
+def request(path: str, body: Any, *, raw: bytes | None = None) -> bytes:
+    """A POST, ready to be sent."""
+    content = json.dumps(body).encode() if raw is None else raw
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
+
+
+def sentences() -> list[str]:
+    """Real ones, of the text that comes with the demo."""
+    packed = files("bertsmith.demo").joinpath("data", "reviews.txt.xz").read_bytes()
+    lines = lzma.decompress(packed).decode().splitlines()[:20_000]
+    found = [sentence for line in lines for sentence in split_sentences(line)]
+    random.Random(3).shuffle(found)
+    return [one for one in found if one.strip()][:5000]
+
+
+@contextmanager
+def server(model: str) -> Iterator[tuple[psutil.Process, int]]:
+    """`bertsmith serve` with its defaults, as a process of its own."""
+    command = [sys.executable, "-m", "bertsmith", "serve", "--model", model, "--port", "0", "--drain", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if '"listening"' in line)
+    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    try:
+        yield psutil.Process(process.pid), json.loads(line)["port"]
+    finally:
+        process.terminate()
+        code = process.wait(60)
+        drain.wait(10)
+        assert code == 0, code
+
+
+async def peak(port: int, requests: list[bytes], seconds: float) -> Load:
+    """Clients that ask again as soon as they have an answer."""
+    load, end = Load(offered=0.0), time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        connection, dice = Connection(port), random.Random(number)
+        while (began := time.perf_counter()) < end:
+            status, _ = await connection.ask(dice.choice(requests))
+            load.statuses[status] += 1
+            if status == 200:
+                load.latencies.append(time.perf_counter() - began)
+            else:
+                await asyncio.sleep(0.1)
+        connection.leave()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    load.seconds = time.perf_counter() - began
+    return load
+
+
+async def flood(port: int, requests: list[bytes], rate: float, seconds: float) -> Load:
+    """Requests that arrive at random times, so many a second, whatever became of those before."""
+    load, dice = Load(offered=rate), random.Random(int(rate))
+    idle = [Connection(port) for _ in range(SENDERS)]
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def send(connection: Connection, due: float) -> None:
+        sent = time.perf_counter()
+        load.late = max(load.late, sent - due)
+        try:
+            status, head = await connection.ask(dice.choice(requests))
+        except (OSError, asyncio.IncompleteReadError):
+            status, head = 0, b""
+            connection.leave()
+        load.statuses[status] += 1
+        if status == 200:
+            load.latencies.append(time.perf_counter() - sent)
+        elif status == 429:
+            load.without_hint += b"retry-after: " not in head
+        idle.append(connection)
+
+    began = due = time.perf_counter()
+    while due < began + seconds:
+        due += dice.expovariate(rate)
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        elif dice.random() < 0.05:
+            await asyncio.sleep(0)  # others must have their turn, even if we are late
+        if not idle:
+            load.unsent += 1
+            continue
+        task = asyncio.ensure_future(send(idle.pop(), due))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+    load.seconds = time.perf_counter() - began
+    await asyncio.wait(under_way) if under_way else None
+    for connection in idle:
+        connection.leave()
+    return load
+
+
+def measure_flood(model: str, seconds: float) -> dict[str, Any]:
+    requests = [request("/embed", {"inputs": text}) for text in sentences()]
+    with server(model) as (process, port):
+        asyncio.run(peak(port, requests, seconds / 4))  # warm
+        loads = {"peak": asyncio.run(peak(port, requests, seconds))}
+        loads["peak"].memory = process.memory_info().rss / 1e6
+        for times in TIMES:
+            rate = min(times * loads["peak"].goodput, FASTEST)
+            loads[f"{times:g} x"] = load = asyncio.run(flood(port, requests, rate, seconds))
+            load.memory = process.memory_info().rss / 1e6
+            time.sleep(2)
+        again = asyncio.run(peak(port, requests, seconds / 2))
+        loads["peak again"] = again
+        again.memory = process.memory_info().rss / 1e6
+    rows = [
+        (
+            name,
+            f"{load.offered:.0f}",
+            f"{load.goodput:.0f}",
+            ", ".join(f"{status}: {count}" for status, count in sorted(load.statuses.items())),
+            f"{1000 * load.percentile(50):.0f}",
+            f"{1000 * load.percentile(99):.0f}",
+            f"{1000 * load.late:.0f}",
+            f"{load.memory:.0f}",
+            load.unsent,
+        )
+        for name, load in loads.items()
+    ]
+    table(("load", "offered/s", "answered/s", "statuses", "p50 ms", "p99 ms", "late ms", "MB", "unsent"), rows)
+    return {name: load.as_dict() for name, load in loads.items()}
+
+
+def mixture() -> list[tuple[bytes, set[int]]]:
+    """Requests of every kind, and the statuses that each may get."""
+    found, texts, dice = [], sentences(), random.Random(7)
+
+    def add(path: str, body: Any = None, *statuses: int, raw: bytes | None = None) -> None:
+        found.append((request(path, body, raw=raw), {*(statuses or (200,)), 429}))
+
+    for _ in range(60):
+        some = dice.sample(texts, dice.randint(1, 6))
+        add("/embed", {"inputs": some})
+        add("/v1/embeddings", {"input": some[0], "encoding_format": "base64"})
+        add("/v1/embeddings", {"input": some, "dimensions": 64})
+        add("/embed_all", {"inputs": some[0]})
+        add("/tokenize", {"inputs": some})
+        add("/decode", {"ids": [dice.randrange(5, 8000) for _ in range(9)]})
+        add("/similarity", {"inputs": {"source_sentence": some[0], "sentences": texts[:3]}})
+        add("/encode", {"id": 1, "texts": some})
+        add("/fill", {"text": some[0] + " [MASK] ."})
+        add("/predict", {"inputs": some[0]}, 424)
+        add("/embed", {"inputs": ""}, 400)
+        add("/embed", {"inputs": {"no": 1}}, 422)
+        add("/v1/embeddings", None, 400, raw=b'{"input": NaN}')
+    add("/embed", {"inputs": " ".join(texts[:400])})
+    add("/embed", {"inputs": texts[:200]})
+    add("/embed", raw=b'{"inputs": "' + b"x" * 1_900_000 + b'"}')
+    add("/nowhere", {}, 404)
+    return found
+
+
+async def mixed(port: int, process: psutil.Process, count: int) -> dict[str, Any]:
+    """The soak."""
+    requests = mixture()
+    heavy = requests[-4:]
+    statuses: Counter[int] = Counter()
+    samples: list[tuple[int, float, int, int]] = []
+    wrong: list[int] = []
+    done = left = 0
+
+    async def client(number: int) -> None:
+        nonlocal done, left
+        connection, dice = Connection(port), random.Random(number)
+        while done < count:
+            sent, allowed = dice.choice(heavy) if dice.random() < 0.001 else dice.choice(requests[:-4])
+            done += 1
+            if done % 1000 == 0:
+                memory = process.memory_info().rss / 1e6
+                samples.append((done, memory, process.num_fds(), process.num_threads()))
+                talk.print(f"{done:,} requests, {memory:.1f} MB")
+            try:
+                if dice.random() < 0.02:  # this one leaves before it has its answer
+                    left += 1
+                    await asyncio.wait_for(connection.ask(sent), 0.002)
+                else:
+                    status, _ = await connection.ask(sent)
+                    statuses[status] += 1
+                    if status not in allowed:
+                        wrong.append(status)
+            except TimeoutError:
+                connection.leave()
+        connection.leave()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(16)))
+    seconds = time.perf_counter() - began
+    rows = np.array(samples, np.float64)
+    kept = rows[len(rows) // 4 :]
+    slope = float(np.polyfit(kept[:, 0], kept[:, 1], 1)[0] * 100_000) if len(kept) > 2 else float("nan")
+    return {
+        "requests": done,
+        "left": left,
+        "seconds": seconds,
+        "statuses": {str(status): number for status, number in sorted(statuses.items())},
+        "wrong": wrong[:20],
+        "memory_mb": {
+            "after_1000": samples[0][1],
+            "quarter": float(kept[0, 1]),
+            "end": samples[-1][1],
+            "most": rows[:, 1].max(),
+        },
+        "slope_mb_per_100000": slope,
+        "descriptors": [int(rows[:, 2].min()), int(rows[:, 2].max())],
+        "threads": [int(rows[:, 3].min()), int(rows[:, 3].max())],
+    }
+
+
+def main() -> None:
+    """Measure, and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("flood", "soak"))
+    parser.add_argument("--model", default=DEFAULT)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load of the flood")
+    parser.add_argument("--requests", type=int, default=100_000, help="of the soak")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.what == "flood":
+        found = measure_flood(options.model, options.seconds)
+    else:
+        with server(options.model) as (process, port):
+            found = asyncio.run(mixed(port, process, options.requests))
+        table(("what", ""), [(name, json.dumps(value)) for name, value in found.items()])
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
