@@ -5,7 +5,8 @@
 
 flood: the peak is what 16 clients reach that ask again as soon as they have an answer. Then requests arrive at random times
 (Poisson), 1, 2, 10 and 100 times as many as that, whatever becomes of those before; how late they are sent because the clients'
-own processor is busy is told apart from how long the server takes. soak: every route in turn, texts of all lengths, bad bodies and clients that leave among them.
+own processor is busy is told apart from how long the server takes. soak: every route in turn, texts of all lengths, bad bodies
+and clients that leave among them.
 
 Server and clients run on the same machine, so the load that the clients are is taken from the server: figures are shares
 and ratios within one run. The last line with `--json` is one JSON object.

@@ -19,6 +19,7 @@ import pytest
 from bertsmith.cli import main
 from bertsmith.errors import UsageError
 from bertsmith.serve import ServeOptions
+from bertsmith.serve.logs import WAITING, JsonLog
 from bertsmith.serve.options import read_keys
 
 KEY = "k3y-of-the-house"
@@ -197,3 +198,23 @@ def test_a_port_that_is_taken(folders: dict[str, Path], capsys: Any) -> None:
         main(["serve", "--model", str(folders["plain"]), "--port", str(taken.getsockname()[1])])
     assert ended.value.code == 2
     assert "--port" in capsys.readouterr().err
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
+    """A pipe takes 64 kB; then its writer waits, and only that."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        log = JsonLog(stream)
+        for number in range(WAITING + 3000):
+            log("request", number=number, padding="x" * 40)
+        assert log._lost > 0
+        taken = os.fdopen(read)
+        while log._lines.qsize() > WAITING - 2000:
+            taken.readline()
+        log("request", number=-1)
+        log._lines.put_nowait(None)
+        lines = []
+        while not lines or lines[-1]["number"] != -1:
+            lines.append(json.loads(taken.readline()))
+        assert lines[-1]["lines_lost"] > 0
+        taken.close()

@@ -39,7 +39,7 @@ def serve(
     try:
         from bertsmith.serve import House, Limits, ServeOptions
         from bertsmith.serve import serve as listen
-        from bertsmith.serve.logs import json_log, silent_log
+        from bertsmith.serve.logs import silent_log
         from bertsmith.serve.options import KEY_VARIABLE, check_keys, read_keys
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "uvicorn", "serve") from None
@@ -52,6 +52,6 @@ def serve(
     )
     loaded = [bertsmith.load(folder) for folder in model or [DEFAULT_MODEL]]
     finder = None if index is None else bertsmith.open_index(index)
-    house = House(loaded, finder, options, log=silent_log if quiet else json_log)
+    house = House(loaded, finder, options, log=silent_log if quiet else None)
     talk.print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  Ctrl-C stops it.", markup=False)
     listen(house)

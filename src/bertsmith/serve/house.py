@@ -11,7 +11,7 @@ from bertsmith.model import LoadedModel
 from bertsmith.retrieval import Finder, fingerprint
 from bertsmith.serve.batching import Batcher, Place
 from bertsmith.serve.errors import Refusal, Unavailable
-from bertsmith.serve.logs import Log, json_log
+from bertsmith.serve.logs import JsonLog, Log
 from bertsmith.serve.metrics import Metrics
 from bertsmith.serve.models import Models, ServedModel
 from bertsmith.serve.options import ServeOptions
@@ -37,7 +37,7 @@ class House:
         finder: Finder | None = None,
         options: ServeOptions = ServeOptions(),
         *,
-        log: Log = json_log,
+        log: Log | None = None,
     ) -> None:
         """Make ready.
 
@@ -45,7 +45,7 @@ class House:
             UsageError, CheckpointError: the index was made by a model that is not there.
         """
         served = [ServedModel(_name(model), model) for model in models]
-        self.options, self.finder, self.log = options, finder, log
+        self.options, self.finder, self.log = options, finder, log or JsonLog()
         self.index_model: ServedModel | None = None
         if finder is not None:
             made = finder.index.description.fingerprint

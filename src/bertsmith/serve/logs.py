@@ -2,19 +2,55 @@
 
 import json
 import logging
+import queue
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 Log = Callable[..., None]
 """`log(event, **fields)`"""
 
+WAITING = 10_000  # lines
 
-def json_log(event: str, **fields: Any) -> None:
-    """Write one line."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03}Z"
-    sys.stderr.write(json.dumps({"time": stamp, "event": event} | fields) + "\n")
+
+class JsonLog:
+    """Writes lines in a thread of its own. If whoever reads them does not keep up, the server does not wait: lines are left
+    out, and it is said how many."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._lines: queue.Queue[str | None] = queue.Queue(WAITING)
+        self._lost = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Have one line written."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03}Z"
+        lost = {"lines_lost": self._lost} if self._lost else {}
+        try:
+            self._lines.put_nowait(json.dumps({"time": stamp, "event": event} | fields | lost) + "\n")
+            self._lost = 0
+        except queue.Full:
+            self._lost += 1
+
+    def close(self) -> None:
+        """Write what is left, within a second."""
+        try:
+            self._lines.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(1)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads any more
+                return
 
 
 def silent_log(event: str, **fields: Any) -> None:

@@ -19,6 +19,7 @@ class ServedModel:
     """One model under the name that clients know it by. Its lanes are made when it is, so that nothing fails later.
 
     Attributes:
+        sha256: of the weights that vectors come from.
         vectors, states: every model has them.
         predictions: where it was fine-tuned.
         masks: where it has a masked-LM head.
@@ -27,6 +28,7 @@ class ServedModel:
 
     def __init__(self, name: str, model: LoadedModel) -> None:
         self.name, self.model = name, model
+        self.sha256 = model.embedder.weights_sha256
         self.vectors, self.states = Vectors(model.embedder), States(model.embedder)
         task = model.checkpoint.task
         self.predictions = None if task is None else Predictions(Predictor(model.checkpoint))

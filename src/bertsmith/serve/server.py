@@ -1,6 +1,7 @@
 """Listening: connections that are too many or too slow are cut, and SIGTERM ends the server in good order."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -15,7 +16,7 @@ from bertsmith.errors import UsageError
 from bertsmith.serve.app import create_app
 from bertsmith.serve.errors import Unavailable
 from bertsmith.serve.house import House
-from bertsmith.serve.logs import JsonHandler
+from bertsmith.serve.logs import JsonHandler, JsonLog
 from bertsmith.serve.options import Limits
 
 HEADER_BYTES = 32_768
@@ -154,5 +155,11 @@ def serve(house: House) -> None:
         raise UsageError(
             f"{options.host}:{options.port} cannot be listened on ({error.strerror}). Take another with --port or --host."
         ) from None
+    server = Server(house)
+    # What is there now stays; the collector need not look at it again, which would hold up everybody for a moment.
+    gc.collect()
+    gc.freeze()
     with listener:
-        Server(house).run(sockets=[listener])
+        server.run(sockets=[listener])
+    if isinstance(house.log, JsonLog):
+        house.log.close()

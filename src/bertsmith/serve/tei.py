@@ -102,7 +102,7 @@ async def info(call: Call, body: None) -> bodies.Info:
     embedder = model.vectors.embedder
     return bodies.Info(
         model_id=model.name,
-        model_sha=embedder.weights_sha256,
+        model_sha=model.sha256,
         model_dtype=str(next(model.model.checkpoint.model.parameters()).dtype).removeprefix("torch."),
         served_model_name=model.name,
         model_type=_model_type(model),
