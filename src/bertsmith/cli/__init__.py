@@ -21,6 +21,7 @@ VERBS = (
     "report",
     "fill",
     "embed",
+    "adapt",
     "index",
     "search",
     "serve",

@@ -56,8 +56,8 @@ class Objective(Part):
     view: View = View()
     weight: float = 1.0
 
-    def head(self) -> Head.Config:
-        """The head this objective trains."""
+    def head(self) -> Head.Config | None:
+        """The head this objective trains, if it has one."""
         raise NotImplementedError
 
     def count(self, inputs: Batch) -> int:

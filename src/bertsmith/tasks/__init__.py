@@ -17,6 +17,7 @@ search.py           the paper's grid, and the learning curve
 result.py           what came out
 predictor.py        predictions and evaluation
 metrics.py          accuracy, F1, correlations
+adapting.py         vectors for texts of one's own; views.py: what belongs together without labels
 filling.py          filling masks, which needs no fine-tuning
 heldout.py          a pretrained model's loss on plain text
 pseudo_likelihood.py  how likely a pretrained model finds a sentence
@@ -24,6 +25,7 @@ minimal_pairs.py    which of two sentences it finds likelier
 """
 
 from bertsmith.data.columns import Columns, Layout
+from bertsmith.tasks.adapting import Adapted, Adapting, AdaptReport, Alike
 from bertsmith.tasks.choice import Choice
 from bertsmith.tasks.classification import Classify, Pair
 from bertsmith.tasks.filling import Candidate, encode_masks, fill, fill_encodings
@@ -62,17 +64,23 @@ from bertsmith.tasks.starting import random_twin
 from bertsmith.tasks.survey import FileSurvey, Survey
 from bertsmith.tasks.tagging import Tag
 from bertsmith.tasks.task import Answer, Label, Task, Texts, find_task
+from bertsmith.tasks.views import Crops, SameText, Views
 from bertsmith.tasks.words import Words
 from bertsmith.tasks.writing import written
 from bertsmith.text.windows import Cutter, Window
 
 __all__ = [
     "Accuracy",
+    "AdaptReport",
+    "Adapted",
+    "Adapting",
+    "Alike",
     "Answer",
     "Candidate",
     "Choice",
     "Classify",
     "Columns",
+    "Crops",
     "CurvePoint",
     "Cutter",
     "Entity",
@@ -96,6 +104,7 @@ __all__ = [
     "PseudoLikelihoods",
     "Regress",
     "Report",
+    "SameText",
     "SeedRun",
     "Span",
     "Survey",
@@ -105,6 +114,7 @@ __all__ = [
     "Texts",
     "Trial",
     "UnlabelledTexts",
+    "Views",
     "Window",
     "Words",
     "best_trial",

@@ -27,6 +27,7 @@ def with_new_head(checkpoint: Checkpoint, task: Task, seed: int, *, freeze: bool
     objective, before = task.objective(), checkpoint.model.config
     form = form_of(Model.Config(encoder=before.encoder, pooler=False))
     pooler, head, old_names = objective.needs_pooler, objective.head(), {"pooler.": "pooler."}
+    assert head is not None, "a task has a head"
     if form is not None and form.heads_transform:
         masked_lm = before.heads.get("masked_lm")
         activation = masked_lm.activation if isinstance(masked_lm, MaskedLMHead.Config) else "gelu"

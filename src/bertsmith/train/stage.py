@@ -109,7 +109,7 @@ class Recipe:
         return Model.Config(
             encoder=replace(self.encoder, vocab_size=vocab_size),
             pooler=any(objective.needs_pooler for objective in self.objectives),
-            heads={objective.kind: objective.head() for objective in self.objectives},
+            heads={o.kind: head for o in self.objectives if (head := o.head()) is not None},
         )
 
 
