@@ -83,7 +83,7 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         ("a.txt.xz", lzma.compress(TEXT.encode())[:-12], "auto", "damaged or cut off"),
         ("a.jsonl", '{"text": "a"}\n{"txet": "b"}', "auto", "line 2: there is no field 'text'. Did you mean 'txet'"),
         ("a.jsonl", '{"text": 3}', "auto", "line 1: the field 'text' holds '3', which is not text"),
-        ("a.jsonl", '["text"]', "auto", "line 1: expected an object"),
+        ("a.jsonl", '["text"]', "auto", "line 1: expected a JSON object"),
         ("a.dat", '{"text": ', "jsonl", "line 1: not JSON"),
         (
             "a.jsonl",

@@ -162,17 +162,7 @@ def _read_file(file: Path, field: str) -> Iterator[Document]:
 
 
 def _read_jsonl(file: Path, field: str) -> Iterator[Document]:
-    for number, line in numbered_lines(file):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
-            raise DataError(f"{file}, line {number}: not JSON ({error}). Each line must be one JSON object.") from None
-        if not isinstance(record, dict):
-            raise DataError(
-                f'{file}, line {number}: expected an object such as {{"{field}": "..."}}, got {line[:60]!r}'
-            )
+    for number, record in numbered_objects(file):
         if field not in record:
             raise DataError(f"{file}, line {number}: there is no field {field!r}.{nearest(field, record)}")
         text = record[field]
@@ -229,6 +219,20 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         where = f"damaged or cut off after line {number}" if number else "cannot be read"
         raise DataError(f"{file}: {where} ({error}).") from error
+
+
+def numbered_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON lines, each with its line; empty lines are passed over."""
+    for number, line in numbered_lines(file):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
+            raise DataError(f"{file}, line {number}: not JSON ({error}). Each line must be one JSON object.") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{file}, line {number}: expected a JSON object, got {line[:60]!r}.")
+        yield number, record
 
 
 def _open(file: Path) -> AbstractContextManager[BinaryIO]:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertsmith.data.conll import read_conll, read_conllu
-from bertsmith.data.corpora import STDIN, numbered_lines
+from bertsmith.data.corpora import STDIN, numbered_lines, numbered_objects
 from bertsmith.data.rows import Row, Unit, place
 from bertsmith.errors import DataError, UsageError, nearest
 
@@ -173,16 +173,7 @@ def _quotes_cells(lines: list[str]) -> bool:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in numbered_lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
-            raise DataError(f"{place(path, number)}: not JSON ({error}). Each line must be one JSON object.") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{place(path, number)}: expected a JSON object, got {line[:60]!r}.")
-        yield Row(number, record)
+    return (Row(number, record) for number, record in numbered_objects(path))
 
 
 def _json_kind(path: Path) -> Format:
