@@ -1,6 +1,7 @@
 """Lanes: how far their vectors are from the exact ones, with real weights and with every part that encoders have."""
 
 import csv
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 
 from bertsmith import LoadedModel, nn
 from bertsmith.checkpoints import Checkpoint
+from bertsmith.cli import main
 from bertsmith.config import from_dict, to_dict
 from bertsmith.embed import BFloat16, Embedder, EmbedOptions, Float32, Lane, Windows, embed_file, in_one_row, lanes
 from bertsmith.nn.feed_forward import ACTIVATIONS
@@ -189,6 +191,16 @@ def test_files_say_it(small: LoadedModel, tmp_path: Path) -> None:
         out = tmp_path / f"{lane.kind}.parquet"
         embed_file(in_lane(small, lane), tmp_path / "texts.txt", out)
         assert pq.read_schema(out).metadata[b"lane"] == lane.kind.encode()
+
+
+@fast
+def test_the_command_line_says_it(minilm: LoadedModel, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["embed", "--model", str(minilm.checkpoint.path), "--lane", "bfloat16", "--text", TEXTS[0]])
+    said = capsys.readouterr()
+    assert not end.value.code and "Computed in bfloat16." in said.err
+    found = np.array(json.loads(said.out)["vector"])[None]
+    assert cosines(found, minilm.embed(TEXTS[:1])).min() > 0.9999
 
 
 def test_it_is_stored_by_its_kind() -> None:
