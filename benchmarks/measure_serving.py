@@ -260,21 +260,22 @@ def mixture() -> list[tuple[bytes, set[int]]]:
     return found
 
 
-async def mixed(port: int, process: psutil.Process, count: int) -> dict[str, Any]:
-    """The soak."""
+async def mixed(port: int, process: psutil.Process, count: int, minutes: float) -> dict[str, Any]:
+    """The soak: so many requests, or so many minutes."""
     requests = mixture()
     heavy = requests[-4:]
     statuses: Counter[int] = Counter()
     samples: list[tuple[int, float, int, int]] = []
     wrong: list[int] = []
     done = left = 0
+    end = time.perf_counter() + 60 * minutes
 
     async def client(number: int) -> None:
         nonlocal done, left
         connection, dice = Connection(port), random.Random(number)
-        while done < count:
-            sent, allowed = dice.choice(heavy) if dice.random() < 0.001 else dice.choice(requests[:-4])
-            done += 1
+        while done < count and time.perf_counter() < end:
+            sent, allowed = dice.choice(heavy) if dice.random() < 0.0005 else dice.choice(requests[:-4])
+            done += 1  # refused ones count too: they come again a little later
             if done % 1000 == 0:
                 memory = process.memory_info().rss / 1e6
                 samples.append((done, memory, process.num_fds(), process.num_threads()))
@@ -288,6 +289,8 @@ async def mixed(port: int, process: psutil.Process, count: int) -> dict[str, Any
                     statuses[status] += 1
                     if status not in allowed:
                         wrong.append(status)
+                    if status == 429:
+                        await asyncio.sleep(0.2)
             except TimeoutError:
                 connection.leave()
         connection.leave()
@@ -323,13 +326,14 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load of the flood")
     parser.add_argument("--requests", type=int, default=100_000, help="of the soak")
+    parser.add_argument("--minutes", type=float, default=1e9, help="after which the soak ends")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.what == "flood":
         found = measure_flood(options.model, options.seconds)
     else:
         with server(options.model) as (process, port):
-            found = asyncio.run(mixed(port, process, options.requests))
+            found = asyncio.run(mixed(port, process, options.requests, options.minutes))
         table(("what", ""), [(name, json.dumps(value)) for name, value in found.items()])
     if options.json:
         print(json.dumps(found))
