@@ -27,7 +27,6 @@ import lzma
 import multiprocessing
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -93,10 +93,15 @@ def compete(connection: Connection, name: str, setting: Setting) -> None:
             elif task == "queries":
                 connection.send([1000 * timed([text], 1) for text in texts])
             else:
-                memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                connection.send((embed(texts, chosen), memory))
+                connection.send((embed(texts, chosen), memory()))
     except Exception:
         connection.send(traceback.format_exc().strip().splitlines()[-1])
+
+
+def memory() -> float:
+    """The most that this process has held, MB. `getrusage` would count what its parent had held."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
 
 
 class Field:
@@ -123,6 +128,12 @@ class Field:
             return None
         self._connections[name].send((task, texts))
         return self._answer(name, kind)
+
+    def close(self) -> None:
+        """Let everybody go."""
+        for connection in self._connections.values():
+            with suppress(BrokenPipeError):
+                connection.send(None)
 
     def _answer(self, name: str, kind: type) -> Any:
         answer = self._connections[name].recv()
@@ -187,6 +198,7 @@ def main() -> None:
         make_graphs(Path(temporary))
         field = Field(names, Setting(Path(temporary), options.threads))
         run(field, names, texts, queries, pairs, rounds)
+        field.close()
     report(field.found, texts, pairs, options, rounds)
 
 
@@ -241,7 +253,7 @@ def report(
     for name, one in found.items():
         if one.vectors is None or one.pairs is None or reference.vectors is None:
             continue
-        cosines = (one.vectors * reference.vectors).sum(1)
+        cosines = (one.vectors * reference.vectors).sum(1) / np.linalg.norm(one.vectors, axis=1)
         half = len(pairs)
         rank[name] = spearman((one.pairs[:half] * one.pairs[half:]).sum(1), np.array(scores))
         speed[name], least[name], query[name] = (
