@@ -1,4 +1,4 @@
-"""The queue by itself, before lanes that say what they were given."""
+"""The queue by itself, before services that say what they were given."""
 
 import asyncio
 import threading
@@ -51,10 +51,10 @@ def play(scene: Callable[[Batcher], Coroutine[Any, Any, Any]], **limits: Any) ->
     return counted
 
 
-def begin(batcher: Batcher, lane: Echo, values: Sequence[Any], tokens: int = 10) -> asyncio.Task[Any]:
+def begin(batcher: Batcher, service: Echo, values: Sequence[Any], tokens: int = 10) -> asyncio.Task[Any]:
     async def one() -> Any:
         with batcher.admit(0) as place:
-            return await batcher.run(lane, [reading(value, tokens) for value in values], place)
+            return await batcher.run(service, [reading(value, tokens) for value in values], place)
 
     return asyncio.ensure_future(one())
 
@@ -64,30 +64,30 @@ async def settle() -> None:
 
 
 def test_results_come_back_in_order_and_share_batches() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        first = begin(batcher, lane, ["opens"])
+        first = begin(batcher, service, ["opens"])
         await settle()
-        others = [begin(batcher, lane, [f"{n}a", f"{n}b"]) for n in range(5)]
+        others = [begin(batcher, service, [f"{n}a", f"{n}b"]) for n in range(5)]
         await settle()
-        lane.go.set()
+        service.go.set()
         assert (await first).results == ["opens"]
         assert [(await one).results for one in others] == [[f"{n}a", f"{n}b"] for n in range(5)]
         assert not batcher.places
 
     counted = play(scene)
-    assert [len(batch) for batch in lane.batches] == [1, 10]
+    assert [len(batch) for batch in service.batches] == [1, 10]
     assert [(one.texts, one.tokens) for one in counted] == [(1, 10), (10, 100)]
 
 
 def test_batches_keep_to_their_budget_but_for_one_long_text() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        lane.go.set()
-        await begin(batcher, lane, list(range(20)), tokens=100)
-        await begin(batcher, lane, ["long"], tokens=5000)
+        service.go.set()
+        await begin(batcher, service, list(range(20)), tokens=100)
+        await begin(batcher, service, ["long"], tokens=5000)
 
     counted = play(scene, batch_tokens=600)
     assert counted[-1].tokens == 5000
@@ -95,24 +95,24 @@ def test_batches_keep_to_their_budget_but_for_one_long_text() -> None:
 
 
 def test_a_query_overtakes_the_rest_of_a_large_request() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        first = begin(batcher, lane, ["opens"])
+        first = begin(batcher, service, ["opens"])
         await settle()
-        large = begin(batcher, lane, [f"large{n}" for n in range(100)], tokens=500)
+        large = begin(batcher, service, [f"large{n}" for n in range(100)], tokens=500)
         await settle()
-        small = begin(batcher, lane, ["small"], tokens=500)
+        small = begin(batcher, service, ["small"], tokens=500)
         await settle()
-        lane.go.set()
+        service.go.set()
         await asyncio.gather(first, large, small)
 
     play(scene, batch_tokens=500, age=0.0)
-    order = [value for batch in lane.batches for value in batch]
+    order = [value for batch in service.batches for value in batch]
     assert order.index("small") < 10
 
 
-def test_lanes_do_not_share_batches_and_urgent_texts_come_first() -> None:
+def test_services_do_not_share_batches_and_urgent_texts_come_first() -> None:
     one, other = Echo("one"), Echo("other")
     other.go.set()
 
@@ -128,95 +128,95 @@ def test_lanes_do_not_share_batches_and_urgent_texts_come_first() -> None:
         await asyncio.gather(first, *rest)
 
     counted = play(scene)
-    assert [batch.lane for batch in counted] == ["one", "other", "one"]
+    assert [batch.service for batch in counted] == ["one", "other", "one"]
 
 
 def test_texts_of_like_length_are_taken_along_first() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        first = begin(batcher, lane, ["opens"])
+        first = begin(batcher, service, ["opens"])
         await settle()
         lengths = [10, 300, 12, 280, 9, 310]
-        rest = [begin(batcher, lane, [n], tokens=n) for n in lengths]
+        rest = [begin(batcher, service, [n], tokens=n) for n in lengths]
         await settle()
-        lane.go.set()
+        service.go.set()
         await asyncio.gather(first, *rest)
 
     play(scene, batch_tokens=320, age=60.0)
-    assert lane.batches[1] == [10, 9, 12, 280]
-    lane.__init__()
+    assert service.batches[1] == [10, 9, 12, 280]
+    service.__init__()
     play(scene, batch_tokens=320, age=0.0)  # nobody is overtaken any more
-    assert lane.batches[1] == [10, 300, 9]
+    assert service.batches[1] == [10, 300, 9]
 
 
 def test_what_nobody_waits_for_is_not_worked_on() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        first = begin(batcher, lane, ["opens"])
+        first = begin(batcher, service, ["opens"])
         await settle()
-        gone = begin(batcher, lane, ["gone"])
-        late = begin(batcher, lane, ["stays"])
+        gone = begin(batcher, service, ["gone"])
+        late = begin(batcher, service, ["stays"])
         await settle()
         gone.cancel()
         await settle()
         assert len(batcher.places) == 2
-        lane.go.set()
+        service.go.set()
         await asyncio.gather(first, late)
 
     play(scene)
-    assert lane.batches == [["opens"], ["stays"]]
+    assert service.batches == [["opens"], ["stays"]]
 
 
 def test_a_deadline_ends_the_wait() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        first = begin(batcher, lane, ["opens"])
+        first = begin(batcher, service, ["opens"])
         await settle()
         with pytest.raises(Unavailable):
-            await begin(batcher, lane, ["late"])
-        lane.go.set()
+            await begin(batcher, service, ["late"])
+        service.go.set()
         with pytest.raises(Unavailable):
             await first
 
     play(scene, timeout=0.1)
-    assert lane.batches == [["opens"]]
+    assert service.batches == [["opens"]]
 
 
 def test_only_the_guilty_text_fails() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        first = begin(batcher, lane, ["opens"])
+        first = begin(batcher, service, ["opens"])
         await settle()
-        rest = [begin(batcher, lane, [value]) for value in ("a", "bad", "b", "refused", "c")]
+        rest = [begin(batcher, service, [value]) for value in ("a", "bad", "b", "refused", "c")]
         await settle()
-        lane.go.set()
+        service.go.set()
         await first
         found = await asyncio.gather(*rest, return_exceptions=True)
         assert [one.results[0] if not isinstance(one, BaseException) else type(one) for one in found] == [
             "a", ModelFailed, "b", Invalid, "c",
         ]  # fmt: skip
         assert isinstance(found[1].__cause__, MemoryError)
-        assert (await begin(batcher, lane, ["after"])).results == ["after"]
+        assert (await begin(batcher, service, ["after"])).results == ["after"]
 
     play(scene)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_thread_answers_everybody() -> None:
-    lane = Echo()
+    service = Echo()
 
     async def scene(batcher: Batcher) -> None:
-        lane.go.set()
-        rest = [begin(batcher, lane, [value]) for value in ("fatal", "b")]
+        service.go.set()
+        rest = [begin(batcher, service, [value]) for value in ("fatal", "b")]
         assert all(isinstance(one, Unavailable) for one in await asyncio.gather(*rest, return_exceptions=True))
         batcher._thread.join(5)
         assert not batcher.is_alive
         with pytest.raises(Unavailable):
-            await begin(batcher, lane, ["c"])
+            await begin(batcher, service, ["c"])
 
     play(scene)
 

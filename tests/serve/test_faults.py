@@ -191,7 +191,7 @@ def test_who_does_not_read_is_cut(run: Any, until: Any) -> None:
     server = run(receive=0.4)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        body = json.dumps({"inputs": "a " * 60_000}).encode()  # 5 MB of tokens come back
+        body = json.dumps({"inputs": "a " * 150_000}).encode()  # 12 MB of tokens come back, more than the kernel keeps
         head = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         connection.sendall(head % len(body) + body)
         assert until(lambda: any(one.get("route") == "/tokenize" for one in server.logged))
@@ -218,15 +218,15 @@ def test_connections_are_counted(run: Any) -> None:
 
 def test_a_client_that_left_is_not_worked_for(run: Any, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server = run()
-    lane = server.house.models.models[0].vectors
-    real, ran = lane.run, []
+    service = server.house.models.models[0].vectors
+    real, ran = service.run, []
 
     def slow(values: Any) -> Any:
         ran.append(len(values))
         time.sleep(0.3)
         return real(values)
 
-    monkeypatch.setattr(lane, "run", slow)
+    monkeypatch.setattr(service, "run", slow)
     body = json.dumps({"inputs": "a cat"}).encode()
     head = b"POST /embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     first = socket.create_connection(("127.0.0.1", server.port))
@@ -275,8 +275,8 @@ def test_health_is_the_model_s(run: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     def dies(values: Any) -> Any:
         raise SystemExit
 
-    lane = server.house.models.models[0].vectors
-    monkeypatch.setattr(lane, "run", dies)
+    service = server.house.models.models[0].vectors
+    monkeypatch.setattr(service, "run", dies)
     assert server.post("/embed", POSTS["/embed"]).status_code == 503
     assert server.get("/health").status_code == server.get("/ready").status_code == 503
     assert server.get("/live").status_code == 200
@@ -286,9 +286,9 @@ def test_a_model_that_hangs_is_not_healthy(run: Any, monkeypatch: pytest.MonkeyP
     server = run()
     monkeypatch.setattr("bertsmith.serve.house.PATIENCE", 0.1)
     server.house._looked = -10.0
-    lane = server.house.models.models[0].vectors
-    real = lane.run
-    monkeypatch.setattr(lane, "run", lambda values: time.sleep(0.5) or real(values))
+    service = server.house.models.models[0].vectors
+    real = service.run
+    monkeypatch.setattr(service, "run", lambda values: time.sleep(0.5) or real(values))
     assert server.get("/health").status_code == 503
 
 

@@ -3,7 +3,7 @@
 options.py      limits, and who may ask
 app.py          the house: models, queue, routes, made one ASGI application
 models.py       the models that are served, and what each can do
-lanes.py        what the model's thread does with texts: vectors, token vectors, predictions, filled masks
+services.py     what the model's thread does with texts: vectors, token vectors, predictions, filled masks
 batching.py     the queue before that thread: admission, fair order, batches by tokens
 call.py         one request on its way: texts to the queue and back, with counts
 endpoint.py     one route over HTTP: limits while reading, keys, the shape of errors, timing

@@ -28,8 +28,8 @@ LOOKED_AT = 256  # texts that are looked at for a batch
 FADING = 0.9  # how much of what earlier batches took still counts after one more
 
 
-class Lane(Protocol):
-    """One thing that the model does with texts. Only texts of one lane share a batch."""
+class Service(Protocol):
+    """One thing that the model does with texts. Only texts of one service share a batch."""
 
     name: str
 
@@ -40,7 +40,7 @@ class Lane(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text as a lane reads it: `value` for `Lane.run`, what it costs, and how many tokens of it were cut."""
+    """A text as a service reads it: `value` for `Service.run`, what it costs, and how many tokens of it were cut."""
 
     value: Any
     tokens: int
@@ -51,7 +51,7 @@ class Reading:
 class Batch:
     """What a batch was, for whoever counts."""
 
-    lane: str
+    service: str
     texts: int
     tokens: int
     seconds: float
@@ -68,7 +68,7 @@ class Done:
 
 @dataclass(eq=False)
 class _Job:
-    lane: Lane
+    service: Service
     future: asyncio.Future[Done]
     place: "Place"
     results: list[Any]
@@ -120,7 +120,7 @@ class Batcher:
         self.places: set[Place] = set()
         self.draining = False
         self._on_batch = on_batch
-        self._waiting: dict[Lane, list[_Item]] = {}
+        self._waiting: dict[Service, list[_Item]] = {}
         self._numbers = itertools.count()
         self._change = threading.Condition()
         self._stopping = False
@@ -171,7 +171,7 @@ class Batcher:
             raise Overloaded("There are too many requests. Ask again later.", retry_after=max(wait, 1))
         return Place(self, tokens)
 
-    async def run(self, lane: Lane, readings: Sequence[Reading], place: Place, *, urgent: bool = False) -> Done:
+    async def run(self, service: Service, readings: Sequence[Reading], place: Place, *, urgent: bool = False) -> Done:
         """Have the model work on these texts. If the caller is cancelled, they are dropped. What is urgent goes first.
 
         Raises:
@@ -180,7 +180,7 @@ class Batcher:
         assert self._loop is not None, "start comes first"
         now = time.monotonic()
         job = _Job(
-            lane,
+            service,
             self._loop.create_future(),
             place,
             [None] * len(readings),
@@ -198,7 +198,7 @@ class Batcher:
         with self._change:
             if not self.is_alive:
                 raise Unavailable("The model does not answer.")
-            heap = self._waiting.setdefault(lane, [])
+            heap = self._waiting.setdefault(service, [])
             for item in items:
                 heapq.heappush(heap, item)
             self._change.notify()
@@ -229,15 +229,15 @@ class Batcher:
             while True:
                 if self._stopping:
                     return []
-                for lane in [lane for lane, heap in self._waiting.items() if not heap]:
-                    del self._waiting[lane]
+                for service in [service for service, heap in self._waiting.items() if not heap]:
+                    del self._waiting[service]
                 if not self._waiting:
                     self._change.wait()
                 elif batch := self._take(min(self._waiting.values(), key=lambda heap: heap[0])):
                     return batch
 
     def _take(self, heap: list[_Item]) -> list[_Item]:
-        """A batch off one lane's heap; nothing if nobody waits for what was there."""
+        """A batch off one service's heap; nothing if nobody waits for what was there."""
         seen: list[_Item] = []
         while heap and len(seen) < LOOKED_AT:
             item = heapq.heappop(heap)
@@ -264,12 +264,12 @@ class Batcher:
 
     def _run(self, batch: list[_Item]) -> None:
         started = time.monotonic()
-        results = _results(batch[0].job.lane, [item.reading.value for item in batch])
+        results = _results(batch[0].job.service, [item.reading.value for item in batch])
         seconds = time.monotonic() - started
         tokens = sum(item.reading.tokens for item in batch)
         self._tokens = self._tokens * FADING + tokens
         self._seconds = self._seconds * FADING + max(seconds, 1e-6)
-        self._on_batch(Batch(batch[0].job.lane.name, len(batch), tokens, seconds))
+        self._on_batch(Batch(batch[0].job.service.name, len(batch), tokens, seconds))
         self._tell(batch, results, started, seconds)
 
     def _tell(self, items: list[_Item], results: Sequence[Any], started: float, seconds: float) -> None:
@@ -278,13 +278,13 @@ class Batcher:
             self._loop.call_soon_threadsafe(_deliver, items, results, started, seconds)
 
 
-def _results(lane: Lane, values: Sequence[Any]) -> Sequence[Any]:
-    """The lane's results. If a batch fails, each text is tried alone, so that only the guilty one gets an error."""
+def _results(service: Service, values: Sequence[Any]) -> Sequence[Any]:
+    """The service's results. If a batch fails, each text is tried alone, so that only the guilty one gets an error."""
     try:
-        return lane.run(values)
+        return service.run(values)
     except Exception as error:  # whatever it is, the thread goes on
         if len(values) > 1:
-            return [_results(lane, [value])[0] for value in values]
+            return [_results(service, [value])[0] for value in values]
         if isinstance(error, Refusal):
             return [error]
         failed = ModelFailed("The model failed on this text.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from bertsmith.errors import DataError, UsageError
-from bertsmith.serve.batching import Lane, Place, Reading
+from bertsmith.serve.batching import Place, Reading, Service
 from bertsmith.serve.errors import Empty, Invalid
 from bertsmith.serve.house import House
 
@@ -16,8 +16,8 @@ INLINE = 4000  # characters that are tokenized at once; more go to a thread, so 
 Value = TypeVar("Value")
 
 
-class ReadingLane(Lane, Protocol):
-    """A lane with its reading half."""
+class ReadingService(Service, Protocol):
+    """A service with its reading half."""
 
     def read(self, text: Any, /) -> Reading: ...
 
@@ -40,8 +40,8 @@ class Call:
     queued: float = 0.0
     computed: float = 0.0
 
-    async def run(self, lane: ReadingLane, texts: Sequence[Any], *, cut: bool = True) -> list[Any]:
-        """The lane's result for each text. Without `cut`, a text that is longer than the model reads is refused.
+    async def run(self, service: ReadingService, texts: Sequence[Any], *, cut: bool = True) -> list[Any]:
+        """The service's result for each text. Without `cut`, a text that is longer than the model reads is refused.
 
         Raises:
             Refusal: there are no texts, or too many; one cannot be read; or the queue's reasons.
@@ -53,7 +53,7 @@ class Call:
             raise Invalid(f"There are {len(texts)} texts, and a request has {limits.texts} at most.")
         characters = sum(map(_size, texts))
         started = time.perf_counter()
-        readings = await self._elsewhere(characters, lambda: [_read(lane, text) for text in texts])
+        readings = await self._elsewhere(characters, lambda: [_read(service, text) for text in texts])
         self.reading += time.perf_counter() - started
         tokens = sum(reading.tokens for reading in readings)
         if tokens > limits.request_tokens:
@@ -62,7 +62,7 @@ class Call:
             raise Invalid(
                 f"A text has {long.truncated} tokens more than the model reads, and was not to be cut at its end."
             )
-        done = await self.house.batcher.run(lane, readings, self.place)
+        done = await self.house.batcher.run(service, readings, self.place)
         self.texts += len(texts)
         self.characters += characters
         self.tokens += tokens
@@ -98,12 +98,12 @@ class Call:
         return future
 
 
-def _read(lane: ReadingLane, text: Any) -> Reading:
+def _read(service: ReadingService, text: Any) -> Reading:
     try:
-        return lane.read(text)
+        return service.read(text)
     except (DataError, UsageError) as error:
         # Messages of the library quote the text for the person who gave it; here it is not sent back.
-        raise Invalid(_UNQUOTED.get(type(lane).__name__, "A text cannot be read.")) from error
+        raise Invalid(_UNQUOTED.get(type(service).__name__, "A text cannot be read.")) from error
 
 
 _UNQUOTED = {

@@ -89,10 +89,10 @@ class House:
         async with self._looking:
             if self.batcher.is_alive and time.monotonic() - self._looked < FRESH:
                 return
-            lane = self.models.models[0].vectors
+            service = self.models.models[0].vectors
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await self.batcher.run(lane, [lane.read("health")], Place(self.batcher, 0), urgent=True)
+                    await self.batcher.run(service, [service.read("health")], Place(self.batcher, 0), urgent=True)
             except (TimeoutError, Refusal):
                 raise Unavailable("The model does not answer.", retry_after=1) from None
             self._looked = time.monotonic()

@@ -32,7 +32,7 @@ class Metrics:
             "te_batch_next_tokens", "Tokens a batch", buckets=_POWERS, registry=self.registry
         )
         self._batch_seconds = Histogram(
-            "te_batch_inference_duration", "Seconds a batch", ["lane"], buckets=_SECONDS, registry=self.registry
+            "te_batch_inference_duration", "Seconds a batch", ["service"], buckets=_SECONDS, registry=self.registry
         )
         self._tokens = Counter("bertsmith_tokens", "Tokens that were read", ["route"], registry=self.registry)
         self._truncated = Counter("bertsmith_truncated_texts", "Texts that were cut", ["route"], registry=self.registry)
@@ -51,7 +51,7 @@ class Metrics:
         """Count one."""
         self._batch_texts.observe(batch.texts)
         self._batch_tokens.observe(batch.tokens)
-        self._batch_seconds.labels(batch.lane).observe(batch.seconds)
+        self._batch_seconds.labels(batch.service).observe(batch.seconds)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one that was answered."""

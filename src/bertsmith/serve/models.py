@@ -8,7 +8,7 @@ from bertsmith.errors import UsageError
 from bertsmith.model import LoadedModel
 from bertsmith.retrieval import Reranker
 from bertsmith.serve.errors import CannotDo
-from bertsmith.serve.lanes import Masks, Predictions, States, Vectors
+from bertsmith.serve.services import Masks, Predictions, States, Vectors
 from bertsmith.tasks import Predictor, Texts
 
 Ability = str
@@ -16,7 +16,7 @@ Ability = str
 
 
 class ServedModel:
-    """One model under the name that clients know it by. Its lanes are made when it is, so that nothing fails later.
+    """One model under the name that clients know it by. Its services are made when it is, so that nothing fails later.
 
     Attributes:
         sha256: of the weights that vectors come from.
@@ -42,7 +42,7 @@ class ServedModel:
     def abilities(self) -> tuple[Ability, ...]:
         """What can be asked of it."""
         there = {"predict": self.predictions, "rerank": self.reranker, "fill": self.masks}
-        return ("embed", *(name for name, lane in there.items() if lane is not None))
+        return ("embed", *(name for name, service in there.items() if service is not None))
 
     @cached_property
     def prompts(self) -> dict[str, str]:
@@ -77,9 +77,9 @@ class Models:
             CannotDo: none was fine-tuned.
         """
         able = self._able("predict", name)
-        lanes = [model.predictions for model in able if model.predictions is not None]
-        fitting = [lane for lane in lanes if all(map(lane.takes, examples))]
-        return (fitting if fitting and able[0].name != name else lanes)[0]
+        services = [model.predictions for model in able if model.predictions is not None]
+        fitting = [service for service in services if all(map(service.takes, examples))]
+        return (fitting if fitting and able[0].name != name else services)[0]
 
     def _able(self, ability: Ability, name: str | None) -> list[ServedModel]:
         able = [model for model in self.models if ability in model.abilities]

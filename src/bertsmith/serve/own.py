@@ -18,9 +18,9 @@ PAIR = " ||| "
 
 
 async def encode(call: Call, body: EncodeRequest) -> bodies.Encoded:
-    lane = call.house.models.able("embed").vectors
-    rows = await call.run(lane, [_text(one, is_tokenized=body.is_tokenized) for one in body.texts])
-    vectors = finished(np.stack(rows), None, normalize=lane.embedder.normalize)
+    service = call.house.models.able("embed").vectors
+    rows = await call.run(service, [_text(one, is_tokenized=body.is_tokenized) for one in body.texts])
+    vectors = finished(np.stack(rows), None, normalize=service.embedder.normalize)
     return bodies.Encoded(body.id, vectors, call.truncated)
 
 

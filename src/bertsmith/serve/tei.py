@@ -22,10 +22,10 @@ from bertsmith.serve.bodies import (
 )
 from bertsmith.serve.call import Call
 from bertsmith.serve.errors import Empty, Invalid
-from bertsmith.serve.lanes import Predicted
 from bertsmith.serve.models import ServedModel
 from bertsmith.serve.openai import check_dimensions
 from bertsmith.serve.route import Route, texts_of
+from bertsmith.serve.services import Predicted
 from bertsmith.tasks import Texts
 from bertsmith.text import Encoding, Tokenizer
 
@@ -57,21 +57,23 @@ async def similarity(call: Call, body: SimilarityRequest) -> list[float]:
 
 async def predict(call: Call, body: PredictRequest) -> Any:
     several = isinstance(body.inputs, list) and bool(body.inputs) and isinstance(body.inputs[0], list)
+    if several and any(isinstance(one, str) for one in body.inputs):
+        raise Invalid("Each of the inputs is a list of texts, or none is.", param="inputs")
     inputs = [_example(one) for one in body.inputs] if several else [_example(body.inputs)]
-    lane = call.house.models.predicting(inputs, body.model)
-    found = await call.run(lane, inputs, cut=_cut(body))
-    labels = tuple(getattr(lane.predictor.task, "labels", ("score",)))
+    service = call.house.models.predicting(inputs, body.model)
+    found = await call.run(service, inputs, cut=_cut(body))
+    labels = tuple(getattr(service.predictor.task, "labels", ("score",)))
     answers = [_answer(one, labels, raw=body.raw_scores) for one in found]
     return answers if several else answers[0]
 
 
 async def rerank(call: Call, body: RerankRequest) -> list[Rank]:
     model = call.house.models.able("rerank", body.model)
-    reranker, lane = model.reranker, model.predictions
-    assert reranker is not None and lane is not None, "it is able"
+    reranker, service = model.reranker, model.predictions
+    assert reranker is not None and service is not None, "it is able"
     if not body.query or not all(body.texts):
         raise Empty("The query or a text is empty.")
-    found: list[Predicted] = await call.run(lane, [(body.query, text) for text in body.texts], cut=_cut(body))
+    found: list[Predicted] = await call.run(service, [(body.query, text) for text in body.texts], cut=_cut(body))
     scores = [_score(reranker.score(one.prediction), one, raw=body.raw_scores) for one in found]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     return [Rank(n, scores[n], body.texts[n]) if body.return_text else Rank(n, scores[n]) for n in order]
