@@ -38,7 +38,8 @@ def test_the_guide(
             main(shlex.split(command))
         said.append(capsys.readouterr())
         assert ended.value.code == 0, (command, said[-1])
-    assert len(said) == 6
+    assert len(said) == 7
+    assert "Computed in" in said[6][1]
     assert "Pooling: mean (as modules.json of the model says)" in said[1][1]
     assert pq.read_table("vectors.parquet").column("truncated").to_pylist()[-1] > 0
     assert "10 vectors of 128, from 10 texts (text = column 'text'). 1 were cut" in said[0][1]
