@@ -147,9 +147,9 @@ VARIANTS: dict[str, Change] = {
     "zero-outputs": setting("encoder.output_initializer_range=0.0"),
     "equal-outputs": setting("encoder.output_initializer_range=null"),
     # what is learned from
-    "masking-15": setting("stages.0.masking.rate=0.15", "stages.0.masking.final_rate=null"),
-    "masking-30": setting("stages.*.masking.rate=0.3", "stages.*.masking.final_rate=null"),
-    "masking-40-to-15": setting("stages.0.masking.rate=0.4"),
+    "masking-15": setting("stages.*.masking.rate=0.15"),
+    "masking-30-to-15": setting("stages.0.masking.final_rate=0.15", "stages.1.masking.rate=0.15"),
+    "masking-40": setting("stages.*.masking.rate=0.4"),
     "whole-words": setting('stages.*.masking.choice={"kind": "whole_words"}'),
     "spans": setting('stages.*.masking.choice={"kind": "spans"}'),
     "next-sentence": setting(
