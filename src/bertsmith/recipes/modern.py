@@ -69,8 +69,8 @@ def encoder(hidden_size: int, num_hidden_layers: int, num_attention_heads: int) 
             # No vectors for positions that 128 tokens never train; relative order is in every layer (ModernBERT, §2.1.1).
             query_key=(Rotary.Config(max_position_embeddings=512),),
         ),
-        # GeGLU (Shazeer 2020; Cramming, §4.2), two thirds as wide as 2018's for the same parameters. In minutes a plain layer is
-        # a tenth of a nat better; but this is what a ModernBERT has, so that transformers loads the folder.
+        # GeGLU (Shazeer 2020; Cramming, §4.2), two thirds as wide as 2018's for the same parameters. In minutes a plain layer
+        # is a tenth of a nat better; but this is what a ModernBERT has, so that transformers loads the folder.
         feed_forward=GatedFeedForward.Config(intermediate_size=32 * round(8 / 3 * hidden_size / 32), bias=False),
         # Pre-norm: stable at large learning rates (Xiong et al. 2020; Cramming, §4.2).
         residual=PreNorm.Config(dropout=0.0, bias=False),
