@@ -50,7 +50,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield start
     for server, thread in begun:
         server.leave()
-        thread.join(20)
+        thread.join(40)  # its grace is 30 seconds
 
 
 @pytest.fixture

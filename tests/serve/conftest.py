@@ -104,7 +104,7 @@ def running(house: House, logged: list[dict[str, Any]]) -> Iterator[Running]:
             yield Running(house, server, port, logged, client)
     finally:
         server.leave()
-        thread.join(20)
+        thread.join(40)  # its grace is 30 seconds
         listener.close()
         assert not thread.is_alive()
 

@@ -110,6 +110,7 @@ def refused_at_once(server: Process, size: int, *, chunked: bool) -> tuple[bytes
         return answer, seconds
 
 
+@pytest.mark.slow
 def test_large_bodies_cost_nothing_and_sigterm_ends_it(start: Callable[..., Process]) -> None:
     server = start("--drain", "0.5", "--grace", "20")
     assert server.client.post("/embed", json={"inputs": "a cat"}).status_code == 200
