@@ -75,9 +75,24 @@ def _is_still_there(path: Path, lock: int) -> bool:
 
 
 def _owner(path: Path) -> str:
-    for _ in range(10):  # it may be writing its name just now
+    said = "another process"
+    for _ in range(
+        100
+    ):  # it may be writing its name just now: until then the file is empty or names an owner before it
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             owner = json.loads(path.read_text(encoding="utf-8"))
-            return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+            said = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+            if owner["host"] != socket.gethostname() or _is_alive(owner["pid"]):
+                break
         time.sleep(0.02)
-    return "another process"
+    return said
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # it is somebody else's
+        return True
+    except ProcessLookupError:
+        return False
+    return True

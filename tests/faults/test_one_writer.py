@@ -3,11 +3,14 @@
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +50,25 @@ def test_eight_that_start_together(
     last.join()
     assert last.exitcode == 0
     assert outcome(out)[0] == outcome(straight)[0]
+
+
+def test_a_dead_owner_is_not_named_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its lock and its name, the new owner's file still has the name of the last one, who was killed."""
+    from bertsmith.errors import UsageError
+
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with ownership.owned(tmp_path / "run"):
+        owner = tmp_path / "run" / "owner.json"
+        mine = owner.read_text(encoding="utf-8")
+        owner.write_text(mine.replace(str(os.getpid()), str(dead.pid)), encoding="utf-8")
+        woken = SimpleNamespace(sleep=lambda seconds: owner.write_text(mine, encoding="utf-8"))
+        monkeypatch.setattr(ownership, "time", woken)
+        with (
+            pytest.raises(UsageError, match=f"in use by process {os.getpid()} on "),
+            ownership.owned(tmp_path / "run"),
+        ):
+            pass
 
 
 def test_a_new_run_finds_somebody_at_work(run_in: Callable[..., Pretraining], tmp_path: Path) -> None:
@@ -89,10 +111,16 @@ def test_clocks_that_jump(
     jumping = Clock(lambda: start + (timedelta() if jump == "none at all" else chance.choice((-1, 0, 1)) * far))
     for module in (log, ownership):
         monkeypatch.setattr(module, "datetime", jumping)
-    monkeypatch.setattr(time, "time", lambda: jumping.now(UTC).timestamp())
+    clocks = SimpleNamespace(**vars(time))
+    clocks.time = lambda: jumping.now(UTC).timestamp()
     if jump == "none at all":
-        for name in ("monotonic", "perf_counter"):
-            monkeypatch.setattr(time, name, lambda: 1.0)
+        clocks.monotonic = clocks.perf_counter = lambda: 1.0
+    # Only for us: another test's server may be at work in this process, and would sleep until the end of days.
+    ours = [module for name, module in sys.modules.items() if name.startswith("bertsmith.")]
+    with_clocks = [module for module in ours if getattr(module, "time", None) is time]
+    assert len(with_clocks) > 3
+    for module in with_clocks:
+        monkeypatch.setattr(module, "time", clocks)
     run = run_in(tmp_path / "run")
     for stop in (9, 21, None):
         steps = run.run(resume=True)
