@@ -14,7 +14,7 @@ pytest.importorskip("lancedb", reason="the extra [search] is not installed")
 
 import bertsmith
 from bertsmith.retrieval import Source, index_files
-from bertsmith.serve import House, ServeOptions, Server
+from bertsmith.serve import House, Limits, ServeOptions, Server
 from bertsmith.serve.logs import silent_log
 from bertsmith.shipped import DEFAULT, shipped_models
 
@@ -40,7 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     def start(*keys: str) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         finder = bertsmith.open_index(root / "texts.index", model)
-        server = Server(House([model], finder, ServeOptions(keys=keys), log=silent_log))
+        server = Server(House([model], finder, ServeOptions(keys=keys, limits=Limits(grace=5.0)), log=silent_log))
         begun.append((server, threading.Thread(target=server.run, args=([listener],), daemon=True)))
         begun[-1][1].start()
         while not server.started:
@@ -50,7 +50,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield start
     for server, thread in begun:
         server.leave()
-        thread.join(40)  # its grace is 30 seconds
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Real servers in a thread, with small untrained models that can do everything between them."""
 
 import socket
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -104,9 +106,16 @@ def running(house: House, logged: list[dict[str, Any]]) -> Iterator[Running]:
             yield Running(house, server, port, logged, client)
     finally:
         server.leave()
-        thread.join(40)  # its grace is 30 seconds
+        thread.join(20)
         listener.close()
-        assert not thread.is_alive()
+        assert not thread.is_alive(), what_it_does(server, thread)
+
+
+def what_it_does(server: Server, thread: threading.Thread) -> str:
+    """The connections and tasks that a server has left, and where its thread is: for a test in which it should have ended."""
+    state, frame = server.server_state, sys._current_frames().get(thread.ident or 0)
+    tasks = [str(task.get_stack()) for task in state.tasks]
+    return "\n".join([str([vars(one) for one in state.connections]), *tasks, *traceback.format_stack(frame)])
 
 
 @pytest.fixture
@@ -162,7 +171,8 @@ def everything(folders: dict[str, Path], index: Path) -> Iterator[Running]:
     logged: list[dict[str, Any]] = []
     models = [bertsmith.load(folders[name]) for name in ("plain", "pair", "classify")]
     finder = bertsmith.open_index(index)
-    house = House(models, finder, log=lambda event, **fields: logged.append({"event": event} | fields))
+    options = ServeOptions(limits=Limits(grace=5.0))
+    house = House(models, finder, options, log=lambda event, **fields: logged.append({"event": event} | fields))
     with running(house, logged) as server:
         yield server
 
