@@ -20,6 +20,7 @@ from bertsmith.cli import main
 from bertsmith.config import from_dict, to_dict
 from bertsmith.embed import BFloat16, Embedder, EmbedOptions, Float32, Lane, Windows, embed_file, in_one_row, lanes
 from bertsmith.nn.feed_forward import ACTIVATIONS
+from bertsmith.nn.kernels import missing
 from bertsmith.nn.packed import KERNELS, DirectLinear, PackedLinear
 from bertsmith.recipes import bert, modern
 from bertsmith.tasks.metrics import spearman
@@ -66,9 +67,10 @@ def test_matrices_compute_what_they_replace(kind: Any, tolerance: float, bias: b
 
 
 @fast
-def test_bfloat16_with_real_weights(minilm: LoadedModel) -> None:
+def test_bfloat16_with_real_weights(minilm: LoadedModel, computed_by: str) -> None:
     embedder = in_lane(minilm, BFloat16())
-    assert embedder.lane == BFloat16() and "Computed in bfloat16." in embedder.about
+    how = "." if computed_by == "kernels" else ", by torch's operators: no compiler."
+    assert embedder.lane == BFloat16() and f"Computed in bfloat16{how}" in embedder.about
     exact, found = minilm.embed(TEXTS), embedder.embed(TEXTS).vectors
     assert cosines(exact, found).min() > 0.9999 and np.abs(exact - found).max() > 1e-5  # it is another arithmetic
     assert minilm.embed(TEXTS).tobytes() == exact.tobytes()  # and the model is left as it was
@@ -92,6 +94,16 @@ def test_neighbours_change_no_more_than_rounding(minilm: LoadedModel) -> None:
     for text, vector in zip(TEXTS, together, strict=True):
         np.testing.assert_allclose(embedder.embed([text]).vectors[0], vector, atol=2e-3)
     assert embedder.embed(TEXTS).vectors.tobytes() == together.tobytes()
+
+
+@pytest.fixture(params=["kernels", "operators"], autouse=True)
+def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything with kernels of our own, if there are any here, and without."""
+    if request.param == "operators":
+        monkeypatch.setattr(lanes, "missing", lambda: "no compiler")
+    elif missing():
+        pytest.skip(f"no kernels here, because {missing()}")
+    return request.param
 
 
 LETTERS = ["a b c", "", "d e f g h i j k l m n o p q r s t", "b", "x y", "c b a"]
@@ -164,20 +176,22 @@ def test_where_it_cannot_be_float32_is_taken_and_said(
     np.testing.assert_allclose(embedder.embed(LETTERS).vectors, small.embed(LETTERS), atol=1e-6)
 
 
+class Doubled(nn.FeedForward):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + x @ self.up.weight.T @ self.down.weight.T
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubledConfig(nn.FeedForward.Config, kind="doubled_for_a_test"):
+    def build(self, sizes: nn.Sizes) -> nn.FeedForward:
+        return Doubled(sizes.hidden_size, self)
+
+
 def test_parts_of_others_stay_as_they_are(made: Callable[..., Checkpoint]) -> None:
-    class Doubled(nn.FeedForward):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) + x @ self.up.weight.T @ self.down.weight.T
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(nn.FeedForward.Config, kind="doubled_for_a_test"):
-        def build(self, sizes: nn.Sizes) -> nn.FeedForward:
-            return Doubled(sizes.hidden_size, self)
-
     checkpoint = made()
     encoder = checkpoint.model.config.encoder
     block: Any = encoder.layers[0].block
-    block = replace(block, feed_forward=Config(intermediate_size=20))
+    block = replace(block, feed_forward=DoubledConfig(intermediate_size=20))
     model = nn.Model.Config(encoder=replace(encoder, layers=(nn.Layers(count=2, block=block),))).initialized(3)
     checkpoint = replace(checkpoint, model=model)
     exact, found = (in_lane(checkpoint, lane).embed(LETTERS).vectors for lane in (Float32(), BFloat16()))
@@ -198,7 +212,7 @@ def test_the_command_line_says_it(minilm: LoadedModel, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as end:
         main(["embed", "--model", str(minilm.checkpoint.path), "--lane", "bfloat16", "--text", TEXTS[0]])
     said = capsys.readouterr()
-    assert not end.value.code and "Computed in bfloat16." in said.err
+    assert not end.value.code and "Computed in bfloat16" in said.err
     found = np.array(json.loads(said.out)["vector"])[None]
     assert cosines(found, minilm.embed(TEXTS[:1])).min() > 0.9999
 

@@ -15,10 +15,11 @@ from bertsmith.checkpoints.sentence_transformers import MODULES
 from bertsmith.config import require
 from bertsmith.data import Batch
 from bertsmith.embed.batches import batch_encodings, groups_by_length, in_one_row
-from bertsmith.embed.lanes import Float32, Lane, packs
+from bertsmith.embed.lanes import Float32, Lane, packs, slowed
 from bertsmith.embed.options import Cut, EmbedOptions, Text
 from bertsmith.embed.token_vectors import TokenVectors, of_tokens, of_words
 from bertsmith.nn import Model, OutputLayer, PoolerPooling
+from bertsmith.nn.packed import DirectLinear, PackedLinear
 from bertsmith.progress import Progress, silent
 from bertsmith.text import Encoding, Window
 
@@ -85,6 +86,7 @@ class Embedder:
         self.normalize = checkpoint.normalize if options.normalize is None else options.normalize
         self.lane, self._instead = _lane(options.lane, self.model)
         self._running = self.lane.of(self.model)
+        self._rounds = any(isinstance(part, DirectLinear | PackedLinear) for part in self._running.modules())
         encoder = self.model.encoder.config
         self.max_length = min(self.tokenizer.max_length, encoder.max_length)
         options.layers.check(encoder.num_hidden_layers)
@@ -150,7 +152,9 @@ class Embedder:
         if isinstance(self.options.lane, Float32):
             return said
         instead = f", and not in {self.options.lane.kind}: {self._instead}" if self._instead else ""
-        return f"{said} Computed in {self.lane.kind}{instead}."
+        slowly = slowed(self.model)
+        how = f", by torch's operators: {slowly}" if slowly and not instead else ""
+        return f"{said} Computed in {self.lane.kind}{instead}{how}."
 
     def embed(self, texts: Sequence[Text], *, progress: Progress = silent) -> Vectors:
         """One vector for each text or pair of texts."""
@@ -237,7 +241,9 @@ class Embedder:
         """The vectors of encoded texts, float32 (texts, size of the pooling), before they are cut or normalized: all in one
         batch, for callers that make batches themselves."""
         inputs = self._batch(encodings)
-        return self.pooling.of(self.options.layers.of(self._running, inputs), inputs).numpy()
+        with_pooler = isinstance(self.pooling, PoolerPooling)
+        output = self._running(inputs) if with_pooler else self.options.layers.of(self._running, inputs)
+        return self.pooling.of(output, inputs).numpy()
 
     @torch.inference_mode()
     def states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
@@ -253,7 +259,7 @@ class Embedder:
         if not all(mask.only_parts_sequences for mask in masks):
             return batch_encodings(encodings, self.tokenizer)
         short = sum(len(e.ids) for e in encodings) <= ROUND[0]
-        return in_one_row(encodings, self.tokenizer, multiple=1 if self._running is self.model else ROUND[short])
+        return in_one_row(encodings, self.tokenizer, multiple=ROUND[short] if self._rounds else 1)
 
 
 def _lane(wanted: Lane, model: Model) -> tuple[Lane, str]:

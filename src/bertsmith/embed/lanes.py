@@ -1,7 +1,9 @@
 """Lanes: the numbers in which an encoder computes vectors on a CPU, from exact to fast.
 
-A lane makes of a model the one that runs: the same modules and parameters, in which the matrices of attention and
-feed-forward layers have given way to those of `bertsmith.nn.packed`. What it does not know, it leaves as it is.
+A lane makes of a model the one that runs: the same modules and parameters, in which blocks have given way to those of
+`bertsmith.nn.kernels`, or where that cannot be, matrices of attention and feed-forward layers to those of
+`bertsmith.nn.packed`.
+What it does not know, it leaves as it is.
 """
 
 import copy
@@ -15,6 +17,7 @@ from torch import nn
 from bertsmith.config import Part
 from bertsmith.nn import Attention, FeedForward, GatedFeedForward, Linear, Model
 from bertsmith.nn.feed_forward import ACTIVATIONS, Activation
+from bertsmith.nn.kernels import FusedBlock, can_fuse, missing
 from bertsmith.nn.packed import KERNELS, DirectLinear, PackedLinear
 
 Known = dict[Linear, Activation | None]  # matrices, each with the activation that can be computed with it
@@ -38,7 +41,7 @@ class Float32(Lane, kind="float32"):
 
     def of(self, model: Model) -> Model:
         wide = torch.cpu.get_capabilities().get("avx512_f") and torch.backends.mkldnn.is_available()
-        return _packed(model, DirectLinear) if wide and model.encoder.stream_dtype == torch.float32 else model
+        return _running(model, torch.float32, DirectLinear) if wide and _is_plain(model) else model
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,30 @@ class BFloat16(Lane, kind="bfloat16"):
         return None if native.get("avx512_bf16") or native.get("amx_bf16") else "units for bfloat16"
 
     def of(self, model: Model) -> Model:
-        return _packed(model, PackedLinear)
+        return _running(model, torch.bfloat16, PackedLinear)
 
 
 def packs(model: Model) -> bool:
     """Whether there is anything in the encoder that a lane can make faster."""
     return bool(_known(model))
+
+
+def slowed(model: Model) -> str | None:
+    """Why blocks that kernels of our own could compute are left to torch's operators; None if none are."""
+    return missing() if _fuses(model) else None
+
+
+def _fuses(model: Model) -> bool:
+    masks = model.config.encoder.masks.values()
+    return _is_plain(model) and all(mask.only_parts_sequences for mask in masks) and any(map(can_fuse, _blocks(model)))
+
+
+def _is_plain(model: Model) -> bool:
+    return model.encoder.stream_dtype == torch.float32
+
+
+def _blocks(model: Model) -> list[Any]:
+    return list(model.encoder.blocks)
 
 
 def _known(model: Model) -> Known:
@@ -78,11 +99,13 @@ def _joined(module: FeedForward) -> Activation | None:
     return next((name for name in KERNELS if name and ACTIVATIONS[name] is module.activation), None)
 
 
-def _packed(model: Model, make: Callable[[Linear, Activation | None], nn.Module]) -> Model:
-    """`model` with other matrices; all other parameters are the same tensors."""
-    known = _known(model)
+def _running(model: Model, dtype: torch.dtype, make: Callable[[Linear, Activation | None], nn.Module]) -> Model:
+    """`model` with other blocks and matrices; all other parameters are the same tensors."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    memo |= {id(linear): make(linear, activation) for linear, activation in known.items()}
+    if _fuses(model) and not missing():
+        memo |= {id(block): FusedBlock(block, dtype) for block in _blocks(model) if can_fuse(block)}
+    fused = {linear for block in _blocks(model) if id(block) in memo for linear in block.modules()}
+    memo |= {id(linear): make(linear, name) for linear, name in _known(model).items() if linear not in fused}
     copied = copy.deepcopy(model, memo)
     for module in copied.encoder.modules():
         if type(module) is FeedForward and not isinstance(module.up, Linear) and _joined(module):

@@ -19,7 +19,7 @@ class LayerChoice(Part):
     """
 
     def of(self, model: Model, inputs: Batch) -> Output:
-        """One pass of the encoder, no further than needed: stream "tokens" (rows, length, `size`)."""
+        """One pass of the encoder, no further than needed: stream "tokens" (rows, length, `size`), and nothing pooled."""
         raise NotImplementedError
 
     def size(self, hidden_size: int) -> int:
@@ -32,10 +32,10 @@ class LayerChoice(Part):
 
 @dataclass(frozen=True)
 class OutputLayer(LayerChoice, kind="output"):
-    """What the model itself gives: its last layer, or its learned mix of all where it has one. The only one with a pooler."""
+    """What the model itself gives: its last layer, or its learned mix of all. The only one that a pooler reads."""
 
     def of(self, model: Model, inputs: Batch) -> Output:
-        return model(inputs)
+        return Output(model.streams(inputs), None)
 
 
 @dataclass(frozen=True)

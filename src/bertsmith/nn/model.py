@@ -73,12 +73,15 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict({name: head.build(config.encoder) for name, head in config.heads.items()})
 
     def forward(self, inputs: Batch, masks: Mapping[str, AttentionMask] | None = None) -> Output:
-        if self.mix is None:
-            streams = self.encoder(inputs, masks)
-        else:
-            layers = self.encoder.layers(inputs, self.encoder.apply_masks(inputs, masks))
-            streams = {"tokens": self.mix([streams["tokens"] for streams in layers])}
+        streams = self.streams(inputs, masks)
         return Output(streams, self._pooled(streams["tokens"], inputs))
+
+    def streams(self, inputs: Batch, masks: Mapping[str, AttentionMask] | None = None) -> Streams:
+        """`Output.streams` alone, without the work of the pooler."""
+        if self.mix is None:
+            return self.encoder(inputs, masks)
+        layers = self.encoder.layers(inputs, self.encoder.apply_masks(inputs, masks))
+        return {"tokens": self.mix([streams["tokens"] for streams in layers])}
 
     def _pooled(self, hidden: Tensor, inputs: Batch) -> Tensor | None:
         if self.pooler is None and not any(getattr(head, "transform", None) for head in self.config.heads.values()):

@@ -47,6 +47,12 @@ class MeanPooling(Pooling, kind="mean"):
     """The mean over all tokens of the sequence, [CLS] and [SEP] included, as sentence-transformers computes it."""
 
     def __call__(self, hidden: Tensor, inputs: Batch) -> Tensor:
+        if inputs.runs:
+            flat = hidden.flatten(0, 1).float()
+            means = torch.cat(
+                [flat[s : s + n * length].unflatten(0, (n, length)).mean(1) for s, n, length in inputs.runs]
+            )
+            return means if len(means) == 1 else means[inputs.starts.argsort().argsort()]  # from their order in the row
         tokens, sequence, _ = _tokens(hidden, inputs)
         return _sums(tokens, sequence, inputs) / inputs.lengths[:, None]
 

@@ -1,0 +1,431 @@
+// Post-norm transformer blocks (Vaswani et al. 2017; Devlin et al. 2018) for reading only, on processors with AVX-512.
+//
+// A block is one call. Its rows are the tokens of texts that lie one after the other, without padding. They are taken in
+// groups of whole texts, a thread each, so that what a group makes on the way (queries, keys, values, the inner layer) stays in
+// the cache and threads never wait for each other. Where there are fewer groups than threads, the threads share each product
+// by its columns instead.
+//
+// The numbers that enter a product are float32, or bfloat16 where the processor multiplies them. Everything else is
+// float32: sums, the softmax, normalizations, and the stream of vectors that enters and leaves.
+//
+// A word is the 32 bits that one lane of a vector multiplies at once: a float32 number, or two bfloat16 numbers that are
+// neighbours in the sum. So products of both kinds are the same loop over words.
+
+#include <immintrin.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using Word = std::uint32_t;
+
+constexpr int ROWS = 6;       // of a tile: 6 x 4 sums, 4 vectors of weights and 1 of inputs are 29 of 32 registers
+constexpr int VECTORS = 4;    // of 16 columns a panel
+constexpr int PANEL = 16 * VECTORS;
+constexpr int INNER_ROWS = 96;  // that go through the feed-forward layer together
+constexpr int GROUP_ROWS = 224; // of a group of texts, about
+
+struct Float32 {
+    using Number = float;
+    static constexpr int per_word = 1;
+    static __m512 add_product(__m512 sum, Word a, __m512i b) {
+        return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_set1_epi32(a)), _mm512_castsi512_ps(b), sum);
+    }
+    static void store(Number* to, __m512 x, __mmask16 mask) { _mm512_mask_storeu_ps(to, mask, x); }
+    static Number rounded(float x) { return x; }
+};
+
+#ifdef __AVX512BF16__
+struct BFloat16 {
+    using Number = std::uint16_t;
+    static constexpr int per_word = 2;
+    static __m512 add_product(__m512 sum, Word a, __m512i b) {
+        return _mm512_dpbf16_ps(sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(a));
+    }
+    static void store(Number* to, __m512 x, __mmask16 mask) {
+        _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(x));
+    }
+    static Number rounded(float x) {
+        Number bits[16];
+        store(bits, _mm512_set1_ps(x), 1);
+        return bits[0];
+    }
+};
+#endif
+
+__mmask16 first(int count) { return count >= 16 ? 0xffff : (__mmask16)((1u << count) - 1); }
+
+int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
+
+// The threads that share a piece of work. Each takes every `parts`-th item from `part` on.
+struct Team {
+    int part = 0;
+    int parts = 1;
+    void wait() const {
+        if (parts > 1) {
+#pragma omp barrier
+        }
+    }
+};
+
+// ---- Functions of vectors
+
+__m512 exp2(__m512 x) {
+    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 r = _mm512_sub_ps(x, whole);
+    __m512 y = _mm512_set1_ps(1.5403530e-4f);  // Taylor, sixth order, |r| <= 1/2
+    for (float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f})
+        y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(c));
+    return _mm512_scalef_ps(y, whole);
+}
+
+__m512 exp(__m512 x) { return exp2(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f))); }
+
+__m512 sigmoid(__m512 x) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    return _mm512_div_ps(one, _mm512_add_ps(one, exp(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}
+
+// x times the normal distribution's share below x. The error function is Abramowitz & Stegun (1964), 7.1.26: 1.5e-7.
+__m512 gelu(__m512 x) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678f));
+    const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+    __m512 y = _mm512_set1_ps(1.061405429f);
+    for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f})
+        y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(c));
+    y = _mm512_mul_ps(_mm512_mul_ps(y, t), exp(_mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), z), z)));
+    // y is what is above |x|, twice.
+    const __m512 half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
+    const __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_mul_ps(half, _mm512_mask_mov_ps(_mm512_sub_ps(_mm512_set1_ps(2.0f), y), below, y));
+}
+
+__m512 gelu_tanh(__m512 x) {
+    const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+    const __m512 inside = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), x);
+    return _mm512_mul_ps(x, sigmoid(_mm512_mul_ps(inside, _mm512_set1_ps(1.59576912f))));  // 2 sqrt(2 / pi)
+}
+
+enum Activation { GELU, GELU_TANH, RELU, SILU };
+
+__m512 activated(__m512 x, int activation) {
+    switch (activation) {
+        case GELU: return gelu(x);
+        case GELU_TANH: return gelu_tanh(x);
+        case RELU: return _mm512_max_ps(x, _mm512_setzero_ps());
+        default: return _mm512_mul_ps(x, sigmoid(x));
+    }
+}
+
+// ---- Products
+
+// rows x (16 vectors) sums of `words` products each; `b` has PANEL words for each of them.
+template <class N, int rows, int vectors>
+void tile(const Word* a, std::size_t a_stride, const Word* b, int words, float* sums) {
+    __m512 sum[rows][vectors];
+    for (auto& row : sum)
+        for (auto& one : row) one = _mm512_setzero_ps();
+    for (int k = 0; k < words; ++k, b += PANEL) {
+        __m512i weights[vectors];
+        for (int v = 0; v < vectors; ++v) weights[v] = _mm512_loadu_si512(b + 16 * v);
+        for (int r = 0; r < rows; ++r)
+            for (int v = 0; v < vectors; ++v) sum[r][v] = N::add_product(sum[r][v], a[r * a_stride + k], weights[v]);
+    }
+    for (int r = 0; r < rows; ++r)
+        for (int v = 0; v < vectors; ++v) _mm512_store_ps(sums + r * PANEL + 16 * v, sum[r][v]);
+}
+
+template <class N>
+using Tile = void (*)(const Word*, std::size_t, const Word*, int, float*);
+
+template <class N>
+constexpr Tile<N> TILES[ROWS][VECTORS] = {
+    {tile<N, 1, 1>, tile<N, 1, 2>, tile<N, 1, 3>, tile<N, 1, 4>}, {tile<N, 2, 1>, tile<N, 2, 2>, tile<N, 2, 3>, tile<N, 2, 4>},
+    {tile<N, 3, 1>, tile<N, 3, 2>, tile<N, 3, 3>, tile<N, 3, 4>}, {tile<N, 4, 1>, tile<N, 4, 2>, tile<N, 4, 3>, tile<N, 4, 4>},
+    {tile<N, 5, 1>, tile<N, 5, 2>, tile<N, 5, 3>, tile<N, 5, 4>}, {tile<N, 6, 1>, tile<N, 6, 2>, tile<N, 6, 3>, tile<N, 6, 4>},
+};
+
+// a (rows, words) times panels (columns): `store(row, column, sums, mask)` gets 16 sums at a time.
+template <class N, class Store>
+void product(const Word* a, std::size_t a_stride, int rows, const Word* b, int words, int columns, Team team, Store store) {
+    alignas(64) float sums[ROWS * PANEL];
+    const int tiles = (rows + ROWS - 1) / ROWS;
+    for (int panel = team.part; panel < panels(columns); panel += team.parts) {
+        const int left = std::min(PANEL, columns - panel * PANEL), vectors = (left + 15) / 16;
+        const Word* weights = b + (std::size_t)panel * PANEL * words;
+        for (int i = 0; i < tiles; ++i) {
+            const int begin = (int)((long)rows * i / tiles), end = (int)((long)rows * (i + 1) / tiles);
+            TILES<N>[end - begin - 1][vectors - 1](a + begin * a_stride, a_stride, weights, words, sums);
+            for (int r = begin; r < end; ++r)
+                for (int v = 0; v < vectors; ++v)
+                    store(r, panel * PANEL + 16 * v, _mm512_load_ps(sums + (r - begin) * PANEL + 16 * v),
+                          first(left - 16 * v));
+        }
+    }
+}
+
+// ---- The block
+
+// What Python hands over: weights as panels, everything else float32; no bias is null.
+struct Block {
+    int hidden, heads, inner, activation;
+    float attention_eps, feed_forward_eps;
+    const Word *query_key_value, *output, *up, *down;
+    const float *query_key_value_bias, *output_bias, *up_bias, *down_bias;
+    const float *attention_weight, *attention_bias, *feed_forward_weight, *feed_forward_bias;
+};
+
+struct Text {
+    int start, length;
+};
+
+__m512 load(const float* from, int column, __mmask16 mask) {
+    return from ? _mm512_maskz_loadu_ps(mask, from + column) : _mm512_setzero_ps();
+}
+
+// Memory that is kept from call to call; what was in it is lost when it grows.
+template <class T>
+T* room(std::vector<T>& held, std::size_t size) {
+    if (held.size() < size) {
+        held.clear();
+        held.resize(size);
+    }
+    return held.data();
+}
+
+template <class N>
+struct Scratch {
+    std::vector<typename N::Number> rounded, mixed, heads, inner;
+    std::vector<float> between;
+};
+
+template <class N>
+void layer_norm(const float* x, float* out, typename N::Number* rounded, const float* weight, const float* bias, float eps,
+                int size) {
+    __m512 total = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    for (int c = 0; c < size; c += 16) total = _mm512_add_ps(total, _mm512_maskz_loadu_ps(first(size - c), x + c));
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / size);
+    for (int c = 0; c < size; c += 16) {
+        const __mmask16 mask = first(size - c);
+        const __m512 apart = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, x + c), mean);
+        squares = _mm512_fmadd_ps(apart, apart, squares);
+    }
+    const __m512 scale = _mm512_set1_ps(1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / size + eps));
+    for (int c = 0; c < size; c += 16) {
+        const __mmask16 mask = first(size - c);
+        const __m512 apart = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + c), mean), scale);
+        const __m512 y = _mm512_fmadd_ps(apart, load(weight, c, mask), load(bias, c, mask));
+        _mm512_mask_storeu_ps(out + c, mask, y);
+        if (rounded) N::store(rounded + c, y, mask);
+    }
+}
+
+// softmax(Q K' / sqrt(D)) V of one head of one text. `from` points to its first query; rows are `stride` numbers apart, and
+// keys and values `hidden` and twice `hidden` further.
+template <class N>
+void attend(const typename N::Number* from, int stride, int hidden, int length, int size, typename N::Number* to) {
+    using Number = typename N::Number;
+    constexpr int per = N::per_word;
+    const int key_words = size / per, value_words = (length + per - 1) / per, wide = panels(length) * PANEL;
+    thread_local std::vector<Word> key_room, value_room, weight_room;
+    thread_local std::vector<float> score_room;
+    Word* keys = room(key_room, (std::size_t)wide * key_words);
+    Word* values = room(value_room, (std::size_t)panels(size) * PANEL * value_words);
+    Word* weights = room(weight_room, (std::size_t)ROWS * value_words);
+    float* scores = room(score_room, (std::size_t)ROWS * wide);
+    for (int j = 0; j < length; ++j) {
+        const Number* key = from + (std::size_t)j * stride + hidden;
+        Word* column = keys + (std::size_t)(j / PANEL) * PANEL * key_words + j % PANEL;
+        for (int k = 0; k < key_words; ++k) std::memcpy(column + (std::size_t)k * PANEL, key + k * per, sizeof(Word));
+    }
+    for (int panel = 0; panel < panels(size); ++panel)
+        for (int k = 0; k < value_words; ++k) {
+            Number* row = reinterpret_cast<Number*>(values + ((std::size_t)panel * value_words + k) * PANEL);
+            const int columns = std::min(PANEL, size - panel * PANEL);
+            for (int p = 0; p < per; ++p) {
+                const bool there = k * per + p < length;
+                const Number* value = from + (std::size_t)(k * per + p) * stride + 2 * hidden + panel * PANEL;
+                for (int c = 0; c < columns; ++c) row[c * per + p] = there ? value[c] : Number(0);
+            }
+        }
+    const __m512 scale = _mm512_set1_ps(1.44269504f / __builtin_sqrtf((float)size));
+    const std::size_t words = stride / per;
+    for (int begin = 0; begin < length; begin += ROWS) {
+        const int rows = std::min(ROWS, length - begin);
+        float shares[ROWS];
+        product<N>(reinterpret_cast<const Word*>(from) + begin * words, words, rows, keys, key_words, length, Team{},
+                   [&](int r, int c, __m512 sum, __mmask16) { _mm512_storeu_ps(scores + r * wide + c, sum); });
+        for (int r = 0; r < rows; ++r) {
+            const float* score = scores + r * wide;
+            __m512 most = _mm512_set1_ps(-__builtin_inff()), total = _mm512_setzero_ps();
+            for (int c = 0; c < length; c += 16)
+                most = _mm512_mask_max_ps(most, first(length - c), most, _mm512_loadu_ps(score + c));
+            most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+            Number* weight = reinterpret_cast<Number*>(weights + (std::size_t)r * value_words);
+            for (int c = 0; c < length; c += 16) {
+                const __mmask16 mask = first(length - c);
+                const __m512 less = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + c), most), scale);
+                const __m512 share = _mm512_maskz_mov_ps(mask, exp2(less));
+                total = _mm512_add_ps(total, share);
+                N::store(weight + c, share, mask);
+            }
+            if (length % per) weight[length] = Number(0);
+            shares[r] = 1.0f / _mm512_reduce_add_ps(total);
+        }
+        product<N>(weights, value_words, rows, values, value_words, size, Team{},
+                   [&](int r, int c, __m512 sum, __mmask16 mask) {
+                       N::store(to + (std::size_t)(begin + r) * hidden + c, _mm512_mul_ps(sum, _mm512_set1_ps(shares[r])), mask);
+                   });
+    }
+}
+
+// The block for rows `begin` to `end`, which are whole texts.
+template <class N>
+void read(const Block& block, const float* x, float* out, const Text* texts, int count, Scratch<N>& scratch, Team team) {
+    using Number = typename N::Number;
+    constexpr int per = N::per_word;
+    const int hidden = block.hidden, inner = block.inner, size = hidden / block.heads;
+    const int origin = texts[0].start, rows = texts[count - 1].start + texts[count - 1].length - origin;
+    x += (std::size_t)origin * hidden;
+    out += (std::size_t)origin * hidden;
+    Number *rounded = scratch.rounded.data(), *heads = scratch.heads.data();
+    Number *mixed = scratch.mixed.data(), *within = scratch.inner.data();
+    float* between = scratch.between.data();
+    const auto words = [](const Number* from) { return reinterpret_cast<const Word*>(from); };
+    for (int r = team.part; r < rows; r += team.parts)
+        for (int c = 0; c < hidden; c += 16) {
+            const std::size_t at = (std::size_t)r * hidden + c;
+            N::store(rounded + at, load(x, at, first(hidden - c)), first(hidden - c));
+        }
+    team.wait();
+    product<N>(words(rounded), hidden / per, rows, block.query_key_value, hidden / per, 3 * hidden, team,
+               [&](int r, int c, __m512 sum, __mmask16 mask) {
+                   sum = _mm512_add_ps(sum, load(block.query_key_value_bias, c, mask));
+                   N::store(heads + (std::size_t)r * 3 * hidden + c, sum, mask);
+               });
+    team.wait();
+    for (int task = team.part; task < count * block.heads; task += team.parts) {
+        const Text& text = texts[task / block.heads];
+        const std::size_t row = text.start - origin, head = (std::size_t)(task % block.heads) * size;
+        attend<N>(heads + row * 3 * hidden + head, 3 * hidden, hidden, text.length, size, mixed + row * hidden + head);
+    }
+    team.wait();
+    for (int begin = 0; begin < rows; begin += INNER_ROWS) {
+        const int some = std::min(INNER_ROWS, rows - begin);
+        const std::size_t at = (std::size_t)begin * hidden;
+        const float* entered = x + at;
+        float* left = out + at;
+        product<N>(words(mixed + at), hidden / per, some, block.output, hidden / per, hidden, team,
+                   [&](int r, int c, __m512 sum, __mmask16 mask) {
+                       const std::size_t place = (std::size_t)r * hidden + c;
+                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.output_bias, c, mask)), load(entered, place, mask));
+                       _mm512_mask_storeu_ps(between + place, mask, sum);
+                   });
+        team.wait();
+        for (int r = team.part; r < some; r += team.parts)
+            layer_norm<N>(between + (std::size_t)r * hidden, between + (std::size_t)r * hidden,
+                          rounded + at + (std::size_t)r * hidden, block.attention_weight, block.attention_bias,
+                          block.attention_eps, hidden);
+        team.wait();
+        product<N>(words(rounded + at), hidden / per, some, block.up, hidden / per, inner, team,
+                   [&](int r, int c, __m512 sum, __mmask16 mask) {
+                       sum = activated(_mm512_add_ps(sum, load(block.up_bias, c, mask)), block.activation);
+                       N::store(within + (std::size_t)r * inner + c, sum, mask);
+                   });
+        team.wait();
+        product<N>(words(within), inner / per, some, block.down, inner / per, hidden, team,
+                   [&](int r, int c, __m512 sum, __mmask16 mask) {
+                       const std::size_t place = (std::size_t)r * hidden + c;
+                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.down_bias, c, mask)), load(between, place, mask));
+                       _mm512_mask_storeu_ps(left + place, mask, sum);
+                   });
+        team.wait();
+        for (int r = team.part; r < some; r += team.parts)
+            layer_norm<N>(left + (std::size_t)r * hidden, left + (std::size_t)r * hidden, nullptr, block.feed_forward_weight,
+                          block.feed_forward_bias, block.feed_forward_eps, hidden);
+    }
+}
+
+template <class N>
+Scratch<N>& scratch(const Block& block, int rows) {
+    thread_local Scratch<N> held;
+    const std::size_t all = (std::size_t)rows * block.hidden, some = std::min(rows, INNER_ROWS);
+    room(held.rounded, all);
+    room(held.mixed, all);
+    room(held.heads, 3 * all);
+    room(held.inner, some * block.inner);
+    room(held.between, some * block.hidden);
+    return held;
+}
+
+int rows_of(const Text* texts, int count) { return texts[count - 1].start + texts[count - 1].length - texts[0].start; }
+
+template <class N>
+void run_texts(const Block& block, const float* x, float* out, const Text* texts, int count, int threads) {
+    std::vector<int> groups{0};  // the first text of each, and the end
+    const int all = rows_of(texts, count), most = std::max(ROWS * 8, std::min(GROUP_ROWS, all / (2 * threads)));
+    for (int i = 1; i < count; ++i)
+        if (rows_of(texts + groups.back(), i + 1 - groups.back()) > most) groups.push_back(i);
+    groups.push_back(count);
+    const int number = (int)groups.size() - 1;
+    if (threads == 1 || number >= threads) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (int g = number - 1; g >= 0; --g) {  // the longest texts are last
+            const int some = groups[g + 1] - groups[g];
+            const Text* begin = texts + groups[g];
+            read<N>(block, x, out, begin, some, scratch<N>(block, rows_of(begin, some)), Team{});
+        }
+    } else {
+        Scratch<N>& shared = scratch<N>(block, all);
+#pragma omp parallel num_threads(threads)
+        read<N>(block, x, out, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
+    }
+}
+
+template <class N>
+void pack_panels(const float* weight, int columns, int size, Word* to) {
+    using Number = typename N::Number;
+    constexpr int per = N::per_word;
+    Number* numbers = reinterpret_cast<Number*>(to);
+    const int words = size / per;
+    for (int c = 0; c < panels(columns) * PANEL; ++c)
+        for (int k = 0; k < size; ++k) {
+            const std::size_t word = ((std::size_t)(c / PANEL) * words + k / per) * PANEL + c % PANEL;
+            numbers[word * per + k % per] = c < columns ? N::rounded(weight[(std::size_t)c * size + k]) : Number(0);
+        }
+}
+
+}  // namespace
+
+// What is called from Python. `bits` is 32 for float32 and 16 for bfloat16, if the processor knows it.
+extern "C" {
+
+// Bytes of a matrix (columns, size) as panels.
+std::size_t packed_bytes(int columns, int size, int bits) { return (std::size_t)panels(columns) * PANEL * size * bits / 8; }
+
+void pack(const float* weight, int columns, int size, int bits, Word* to) {
+#ifdef __AVX512BF16__
+    if (bits == 16) return pack_panels<BFloat16>(weight, columns, size, to);
+#endif
+    pack_panels<Float32>(weight, columns, size, to);
+}
+
+// x and out (rows, hidden). `runs` are triples: the first row, so many texts from there on, the length of each. They are in the
+// order of their rows, without gaps.
+void run_block(const Block* block, const float* x, float* out, const int* runs, int count, int bits, int threads) {
+    thread_local std::vector<Text> texts;
+    texts.clear();
+    for (const int* run = runs; run < runs + 3 * count; run += 3)
+        for (int i = 0; i < run[1]; ++i) texts.push_back({run[0] + i * run[2], run[2]});
+    if (texts.empty()) return;
+#ifdef __AVX512BF16__
+    if (bits == 16) return run_texts<BFloat16>(*block, x, out, texts.data(), (int)texts.size(), threads);
+#endif
+    run_texts<Float32>(*block, x, out, texts.data(), (int)texts.size(), threads);
+}
+}

@@ -1,0 +1,215 @@
+"""Blocks as one call of our own C++: the same numbers as torch's operators, in any shape that a batch can have."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bertsmith import nn
+from bertsmith.data import Batch, Run
+from bertsmith.nn.blocks import AttentionBlock
+from bertsmith.nn.feed_forward import FeedForward
+from bertsmith.nn.kernels import FusedBlock, can_fuse, compiled, missing
+from bertsmith.nn.masks import AppliedMask, SameSequence
+from bertsmith.recipes import bert, modern
+
+kernels = pytest.mark.skipif(missing() is not None, reason=f"no kernels here, because {missing()}")
+TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
+
+
+def has_bfloat16() -> bool:
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def make_block(hidden: int = 12, heads: int = 2, inner: int = 20, **changes: Any) -> AttentionBlock:
+    """With weights that are not small, so that nothing is hidden by the residuals."""
+    config: Any = bert.encoder(hidden, 1, heads).layers[0].block
+    config = replace(config, feed_forward=replace(config.feed_forward, intermediate_size=inner, **changes))
+    block = config.build(nn.Sizes(hidden, 7))
+    for number, parameter in enumerate(block.parameters()):
+        torch.nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(number))
+    return block.eval()
+
+
+def batch(runs: list[Run], padding: int = 0) -> Batch:
+    tokens = sum(run.sequences * run.length for run in runs)
+    ids = torch.cat([torch.full((run.length,), 1) * n for n, run in numbered(runs)] + [torch.zeros(padding)])
+    lengths = torch.tensor([run.length for _, run in numbered(runs)])
+    return Batch(
+        fields={"sequence_ids": ids.long()[None]},
+        starts=lengths.cumsum(0) - lengths,
+        lengths=lengths,
+        label_positions=torch.empty(0, dtype=torch.int64),
+        has_padding=padding > 0,
+        num_tokens=tokens,
+        runs=tuple(runs),
+    )
+
+
+def numbered(runs: list[Run]) -> Iterator[tuple[int, Run]]:
+    return iter(list(enumerate((run for run in runs for _ in range(run.sequences)), start=1)))
+
+
+@torch.inference_mode()
+def both(block: AttentionBlock, inputs: Batch, dtype: torch.dtype, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What torch makes of random states, and what the kernel makes of them; tokens only."""
+    row = inputs["sequence_ids"].shape[1]
+    x = torch.randn(1, row, hidden, generator=torch.Generator().manual_seed(5))
+    masks = {"tokens": AppliedMask(SameSequence(), inputs)}
+    expected = block({"tokens": x}, masks, inputs)["tokens"]
+    found = FusedBlock(block, dtype)({"tokens": x}, masks, inputs)["tokens"]
+    assert torch.isfinite(found).all() and not found[0, inputs.num_tokens :].any()
+    return expected[0, : inputs.num_tokens], found[0, : inputs.num_tokens]
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    if request.param == torch.bfloat16 and not has_bfloat16():
+        pytest.skip("no units for bfloat16")
+    return request.param
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@kernels
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [Run(0, 1, 1)],
+        [Run(0, 1, 2)],
+        [Run(0, 1, 9)],
+        [Run(0, 3, 2), Run(6, 1, 7), Run(13, 2, 16), Run(45, 1, 65)],
+        [Run(0, 1, 130)],
+        [Run(0, 40, 5), Run(200, 20, 17), Run(540, 2, 100), Run(740, 1, 300)],
+    ],
+    ids=lambda runs: f"{sum(run.sequences * run.length for run in runs)} tokens",
+)
+def test_any_batch(runs: list[Run], dtype: torch.dtype, threads: int) -> None:
+    expected, found = both(make_block(), batch(runs), dtype, 12)
+    torch.testing.assert_close(found, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+
+
+@kernels
+@pytest.mark.parametrize(
+    ("hidden", "heads", "inner"), [(2, 1, 2), (16, 4, 64), (64, 1, 66), (128, 2, 512), (312, 12, 1200), (280, 2, 30)]
+)
+def test_any_size(hidden: int, heads: int, inner: int, dtype: torch.dtype) -> None:
+    expected, found = both(make_block(hidden, heads, inner), batch([Run(0, 2, 3), Run(6, 1, 20)]), dtype, hidden)
+    # With so large weights, softmaxes are sharp: what rounding does grows with the number of products.
+    near = torch.isclose(found, expected, atol=10 * TOLERANCES[dtype], rtol=TOLERANCES[dtype]).float().mean()
+    assert near == 1 if dtype == torch.float32 else near > 0.97
+
+
+@kernels
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "silu"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_any_activation(activation: str, bias: bool, dtype: torch.dtype) -> None:
+    block = make_block(activation=activation, bias=bias)
+    expected, found = both(block, batch([Run(0, 2, 3)]), dtype, 12)
+    torch.testing.assert_close(found, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+
+
+@kernels
+def test_large_and_small_numbers(dtype: torch.dtype) -> None:
+    """Activations and softmaxes far from zero: nothing overflows, and nothing is lost beside it."""
+    block = make_block()
+    with torch.no_grad():
+        block.feed_forward.up.bias.copy_(torch.linspace(-60, 60, 20))
+        block.attention.query_key_value.bias.mul_(50)
+    expected, found = both(block, batch([Run(0, 2, 5)]), dtype, 12)
+    torch.testing.assert_close(found, expected, atol=3 * TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+
+
+@kernels
+def test_padding_behind_the_texts_is_nothing(dtype: torch.dtype) -> None:
+    expected, found = both(make_block(), batch([Run(0, 2, 5)], padding=6), dtype, 12)
+    torch.testing.assert_close(found, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+
+
+@kernels
+@torch.no_grad()
+def test_weights_that_change_are_seen() -> None:
+    block, inputs = make_block(), batch([Run(0, 2, 5)])
+    fused, masks = FusedBlock(block, torch.float32), {"tokens": AppliedMask(SameSequence(), inputs)}
+    x = {"tokens": torch.randn(1, 10, 12, generator=torch.Generator().manual_seed(5))}
+    before = fused(x, masks, inputs)["tokens"]
+    for parameter in (block.feed_forward.down.weight, block.attention_residual.norm.bias):
+        parameter.mul_(2)
+    after = fused(x, masks, inputs)["tokens"]
+    assert (before - after).abs().max() > 0.1 and not list(fused.parameters())
+    torch.testing.assert_close(after, block(x, masks, inputs)["tokens"], atol=2e-5, rtol=2e-5)
+
+
+@kernels
+@torch.inference_mode()
+def test_the_same_bytes_every_time(dtype: torch.dtype, threads: int) -> None:
+    block, inputs = make_block(), batch([Run(0, 30, 5), Run(150, 9, 31)])
+    assert len({both(block, inputs, dtype, 12)[1].numpy().tobytes() for _ in range(5)}) == 1
+
+
+@kernels
+def test_rows_of_other_batches_are_refused() -> None:
+    inputs = replace(batch([Run(0, 1, 4)]), runs=())
+    with pytest.raises(ValueError, match="texts that lie in one row"):
+        both(make_block(), inputs, torch.float32, 12)
+
+
+def test_what_is_not_ours_is_not_fused() -> None:
+    class Other(FeedForward):
+        pass
+
+    assert can_fuse(make_block())
+    assert not can_fuse(make_block(activation="relu_squared")) and not can_fuse(make_block(inner=21))
+    assert not can_fuse(torch.nn.Linear(2, 2)) and not can_fuse(make_block(hidden=6, heads=2))
+    newer: Any = modern.encoder(12, 2, 2).layers[-1].block
+    assert not can_fuse(newer.build(nn.Sizes(12, 7)))
+    block = make_block()
+    block.feed_forward.__class__ = Other
+    assert not can_fuse(block)
+    assert not can_fuse(make_block().to(torch.bfloat16))
+
+
+def said(*, cxx: str | None = None, cache: Path) -> str:
+    """What a new process says about its kernels."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)} | ({} if cxx is None else {"CXX": cxx})
+    command = [sys.executable, "-c", "from bertsmith.nn.kernels import missing; print(missing())"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@kernels
+def test_it_is_compiled_once_and_failures_have_a_reason(tmp_path: Path) -> None:
+    assert said(cache=tmp_path) == "None"
+    (made,) = (tmp_path / "bertsmith").iterdir()
+    before = made.stat()
+    assert said(cache=tmp_path) == "None" and made.stat().st_mtime_ns == before.st_mtime_ns
+    assert said(cxx="no-such-compiler", cache=tmp_path).startswith("no C++ compiler was found")
+    assert said(cxx="false", cache=tmp_path / "other") == f"{which('false')} failed"
+    file = tmp_path / "file"
+    file.touch()
+    assert said(cache=file).endswith("cannot be used (Not a directory)")
+    made.write_bytes(b"no library")
+    assert "cannot be used" in said(cache=tmp_path)
+
+
+def which(name: str) -> str:
+    import shutil
+
+    return shutil.which(name) or name
+
+
+def test_a_processor_that_lacks_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    with pytest.raises(compiled.CannotCompile, match="this processor has no AVX-512"):
+        compiled._load()
