@@ -13,9 +13,11 @@
 
 #include <immintrin.h>
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -23,11 +25,12 @@ namespace {
 
 using Word = std::uint32_t;
 
-constexpr int ROWS = 6;       // of a tile: 6 x 4 sums, 4 vectors of weights and 1 of inputs are 29 of 32 registers
-constexpr int VECTORS = 4;    // of 16 columns a panel
+constexpr int ROWS = 6;     // of a tile: 6 x 4 sums, 4 vectors of weights and 1 of inputs are 29 of 32 registers
+constexpr int VECTORS = 4;  // of 16 columns a panel
 constexpr int PANEL = 16 * VECTORS;
-constexpr int INNER_ROWS = 96;  // that go through the feed-forward layer together
-constexpr int GROUP_ROWS = 224; // of a group of texts, about
+constexpr int INNER_ROWS = 96;   // that go through the feed-forward layer together
+constexpr int GROUP_ROWS = 224;  // of a group of texts, about
+constexpr std::size_t LARGE_PAGE = 1 << 21;
 
 struct Float32 {
     using Number = float;
@@ -407,6 +410,16 @@ extern "C" {
 
 // Bytes of a matrix (columns, size) as panels.
 std::size_t packed_bytes(int columns, int size, int bits) { return (std::size_t)panels(columns) * PANEL * size * bits / 8; }
+
+// Memory in large pages where the system has them: a query reads all weights once, and would look up thousands of small ones.
+void* allocate(std::size_t bytes) {
+    const std::size_t whole = (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    void* made = std::aligned_alloc(LARGE_PAGE, whole);
+    if (made) madvise(made, whole, MADV_HUGEPAGE);  // it is no matter if it does not listen
+    return made;
+}
+
+void release(void* made) { std::free(made); }
 
 void pack(const float* weight, int columns, int size, int bits, Word* to) {
 #ifdef __AVX512BF16__

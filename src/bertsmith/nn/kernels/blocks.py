@@ -1,7 +1,10 @@
 """A transformer block as one call, for reading only."""
 
 import ctypes
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -17,7 +20,6 @@ from bertsmith.nn.residuals import PostNorm
 
 BITS = {torch.float32: 32, torch.bfloat16: 16}
 _NUMBERS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # of activations, in blocks.cpp
-_ALIGNED = 64  # bytes
 
 
 class _Block(ctypes.Structure):
@@ -62,10 +64,11 @@ class FusedBlock(nn.Module):
         """Raises CannotCompile where there are no kernels."""
         super().__init__()
         self._block = (block,)  # in a tuple, or it would be a submodule
-        self._bits = BITS[dtype]
+        self._dtype, self._bits = dtype, BITS[dtype]
         self._library = library()
         self._watched = [parameter for parameter in block.parameters() if not parameter.is_inference()]
         self._versions: list[int] | None = None
+        self._memory: int | None = None
 
     def forward(self, streams: Streams, masks: Masks, inputs: Batch) -> Streams:
         x, mask = streams["tokens"], masks["tokens"]
@@ -84,28 +87,37 @@ class FusedBlock(nn.Module):
         )
         return {**streams, "tokens": out}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FusedBlock":
+        return FusedBlock(self._block[0], self._dtype)  # memory of its own
+
     def _lay_out(self) -> None:
         (block,) = self._block
         matrices = _matrices(block)
         norms: list[Any] = [block.attention_residual.norm, block.feed_forward_residual.norm]
         query_key_value, _, up, _ = matrices
-        self._panels = [self._pack(matrix.weight) for matrix in matrices]
+        panels = self._pack([matrix.weight for matrix in matrices])
         vectors = [matrix.bias for matrix in matrices] + [x for norm in norms for x in (norm.weight, norm.bias)]
         self._vectors = [None if vector is None else vector.detach() for vector in vectors]  # which keeps their memory
         self._laid_out = _Block(
             *(query_key_value.weight.shape[1], block.attention.num_attention_heads),
             *(up.weight.shape[0], _activation(block.feed_forward)),
             *(norm.eps for norm in norms),
-            *(_address(panels) for panels in self._panels),
+            *panels,
             *(None if vector is None else vector.data_ptr() for vector in self._vectors),
         )
 
-    def _pack(self, weight: Tensor) -> Tensor:
-        weight = weight.detach().contiguous()
-        columns, size = weight.shape
-        panels = torch.empty(self._library.packed_bytes(columns, size, self._bits) + _ALIGNED, dtype=torch.uint8)
-        self._library.pack(weight.data_ptr(), columns, size, self._bits, _address(panels))
-        return panels
+    def _pack(self, weights: Sequence[Tensor]) -> list[int]:
+        """The matrices as panels, in one piece of memory that is freed with the block; their addresses."""
+        sizes = [self._library.packed_bytes(*weight.shape, self._bits) for weight in weights]
+        if self._memory is None:
+            self._memory = self._library.allocate(sum(sizes))
+            if not self._memory:
+                raise MemoryError(f"{sum(sizes)} bytes for a block's weights")
+            finalize(self, self._library.release, self._memory)
+        addresses = list(accumulate(sizes[:-1], initial=self._memory))
+        for weight, address in zip(weights, addresses, strict=True):
+            self._library.pack(weight.detach().contiguous().data_ptr(), *weight.shape, self._bits, address)
+        return addresses
 
 
 def _matrices(block: Any) -> tuple[Linear, ...]:
@@ -115,8 +127,3 @@ def _matrices(block: Any) -> tuple[Linear, ...]:
 
 def _activation(feed_forward: Any) -> int | None:
     return next((number for name, number in _NUMBERS.items() if ACTIVATIONS[name] is feed_forward.activation), None)
-
-
-def _address(panels: Tensor) -> int:
-    """The first place in it that a vector's load likes."""
-    return -(-panels.data_ptr() // _ALIGNED) * _ALIGNED
