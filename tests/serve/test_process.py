@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
+import bertsmith
 from bertsmith.cli import main
+from bertsmith.embed import BFloat16, Embedder, EmbedOptions
 from bertsmith.errors import UsageError
 from bertsmith.serve import ServeOptions
 from bertsmith.serve.logs import WAITING, JsonLog
@@ -108,6 +111,15 @@ def refused_at_once(server: Process, size: int, *, chunked: bool) -> tuple[bytes
         seconds = time.monotonic() - started
         sender.join(20)
         return answer, seconds
+
+
+def test_vectors_in_another_lane(start: Callable[..., Process], folders: dict[str, Path]) -> None:
+    server, model = start("--lane", "bfloat16"), bertsmith.load(folders["plain"])
+    lane = Embedder(model.checkpoint, EmbedOptions(lane=BFloat16())).lane  # float32, if the processor has no units
+    assert server.client.get("/info").json()["model_dtype"] == lane.kind
+    (found,) = server.client.post("/embed", json={"inputs": "a cat"}).json()
+    (exact,) = model.embed(["a cat"])
+    assert found == pytest.approx(exact / np.linalg.norm(exact), abs=0.03)
 
 
 @pytest.mark.slow

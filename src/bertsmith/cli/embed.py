@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import DEFAULT_MODEL, Model
+from bertsmith.cli.options import DEFAULT_MODEL, Lane, Model
 from bertsmith.cli.terminal import Bars, json_line, talk
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def embed(
     normalize: Normalize = None,
     dimensions: Annotated[int | None, Option(help="Keep the first so many numbers.")] = None,
     long: Annotated[str, Option(help="Texts over the model's length: cut, or windows, whose mean is taken.")] = "cut",
-    lane: Annotated[
-        str, Option(help="Numbers to compute in: float32, exact; bfloat16, faster, the same to four digits.")
-    ] = "float32",
+    lane: Lane = "float32",
     tokens: Annotated[bool, Option("--tokens", help="A vector for each token.")] = False,
     words: Annotated[bool, Option("--words", help="A vector for each word.")] = False,
     dtype: Annotated[str, Option(help="Of the numbers in the file: float32 or float16.")] = "float32",

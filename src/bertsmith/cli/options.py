@@ -40,3 +40,8 @@ def columns(text: list[str] | None, label: list[str] | None) -> "Columns":
     labels = tuple(label or ())
     one = labels[0] if len(labels) == 1 else None
     return Columns(texts=tuple(text or ()), label=one, indicators=() if one else labels)
+
+
+Lane = Annotated[
+    str, Option(help="Numbers to compute vectors in: float32, exact; bfloat16, faster, the same to four digits.")
+]

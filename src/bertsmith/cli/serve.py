@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from bertsmith.cli.options import DEFAULT_MODEL
+from bertsmith.cli.options import DEFAULT_MODEL, Lane
 from bertsmith.cli.terminal import talk
 
 
@@ -24,6 +24,7 @@ def serve(
     open_to_all: Annotated[bool, Option("--open-to-all", help="No key, though others can reach it.")] = False,
     drain: Annotated[float, Option(help="Seconds after a SIGTERM in which requests are still taken.", min=0)] = 2.0,
     grace: Annotated[float, Option(help="Seconds that what is under way may take after that.", min=1)] = 30.0,
+    lane: Lane = "float32",
     quiet: Annotated[bool, Option("--quiet", "-q", help="No line for each request on stderr.")] = False,
 ) -> None:
     """Serve models and an index over HTTP, to clients of OpenAI, text-embeddings-inference and bert-as-service.
@@ -34,6 +35,8 @@ def serve(
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # while models are loaded
     import bertsmith
+    from bertsmith.config import from_dict
+    from bertsmith.embed import EmbedOptions
     from bertsmith.errors import MissingExtra
 
     try:
@@ -48,10 +51,17 @@ def serve(
     if given := os.environ.get(KEY_VARIABLE, "").strip():
         keys += check_keys((given,), KEY_VARIABLE)
     options = ServeOptions(
-        host=host, port=port, keys=keys, open_to_all=open_to_all, limits=Limits(drain=drain, grace=grace)
+        host=host,
+        port=port,
+        keys=keys,
+        open_to_all=open_to_all,
+        lane=from_dict(EmbedOptions, {"lane": {"kind": lane}}).lane,
+        limits=Limits(drain=drain, grace=grace),
     )
     loaded = [bertsmith.load(folder) for folder in model or [DEFAULT_MODEL]]
     finder = None if index is None else bertsmith.open_index(index)
     house = House(loaded, finder, options, log=silent_log if quiet else None)
+    for one in house.models.models:
+        talk.print(f"{one.name}: {one.embedder.about}", markup=False, soft_wrap=True)
     talk.print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  Ctrl-C stops it.", markup=False)
     listen(house)

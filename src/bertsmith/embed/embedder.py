@@ -149,11 +149,11 @@ class Embedder:
     def _long(self) -> str:
         long = "cut" if isinstance(self.options.long, Cut) else "read in windows"
         said = f"Texts over {self.max_length} tokens are {long}."
-        if isinstance(self.options.lane, Float32):
-            return said
         instead = f", and not in {self.options.lane.kind}: {self._instead}" if self._instead else ""
-        slowly = slowed(self.model)
-        how = f", by torch's operators: {slowly}" if slowly and not instead else ""
+        reason = slowed(self.model)
+        how = f", by torch's operators: {reason}" if reason and not instead else ""
+        if isinstance(self.options.lane, Float32) and not how:
+            return said
         return f"{said} Computed in {self.lane.kind}{instead}{how}."
 
     def embed(self, texts: Sequence[Text], *, progress: Progress = silent) -> Vectors:

@@ -62,8 +62,8 @@ def packs(model: Model) -> bool:
 
 
 def slowed(model: Model) -> str | None:
-    """Why blocks that kernels of our own could compute are left to torch's operators; None if none are."""
-    return missing() if _fuses(model) else None
+    """Why blocks that kernels of our own could compute on this processor are left to torch's operators; None if none are."""
+    return missing() if _fuses(model) and torch.cpu.get_capabilities().get("avx512_f") else None
 
 
 def _fuses(model: Model) -> bool:

@@ -44,14 +44,14 @@ class House:
         Raises:
             UsageError, CheckpointError: the index was made by a model that is not there.
         """
-        served = [ServedModel(_name(model), model) for model in models]
+        served = [ServedModel(_name(model), model, options.lane) for model in models]
         self.options, self.finder, self.log = options, finder, log or JsonLog()
         self.index_model: ServedModel | None = None
         if finder is not None:
             made = finder.index.description.fingerprint
             self.index_model = next((one for one in served if fingerprint(one.model) == made), None)
             if self.index_model is None:
-                self.index_model = ServedModel(_name(finder.model), finder.model)
+                self.index_model = ServedModel(_name(finder.model), finder.model, options.lane)
                 served.append(self.index_model)
         self.models = Models(served)
         self.metrics = Metrics()

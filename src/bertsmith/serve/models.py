@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 
+from bertsmith.embed import Embedder, EmbedOptions, Lane
 from bertsmith.errors import UsageError
 from bertsmith.model import LoadedModel
 from bertsmith.retrieval import Reranker
@@ -19,6 +20,7 @@ class ServedModel:
     """One model under the name that clients know it by. Its services are made when it is, so that nothing fails later.
 
     Attributes:
+        embedder: how its vectors are made.
         sha256: of the weights that vectors come from.
         vectors, states: every model has them.
         predictions: where it was fine-tuned.
@@ -26,10 +28,11 @@ class ServedModel:
         reranker: where it was fine-tuned on pairs, and it is clear which label says that a text answers a query.
     """
 
-    def __init__(self, name: str, model: LoadedModel) -> None:
+    def __init__(self, name: str, model: LoadedModel, lane: Lane) -> None:
         self.name, self.model = name, model
-        self.sha256 = model.embedder.weights_sha256
-        self.vectors, self.states = Vectors(model.embedder), States(model.embedder)
+        self.embedder = Embedder(model.checkpoint, EmbedOptions(lane=lane))
+        self.sha256 = self.embedder.weights_sha256
+        self.vectors, self.states = Vectors(self.embedder), States(self.embedder)
         task = model.checkpoint.task
         self.predictions = None if task is None else Predictions(Predictor(model.checkpoint))
         self.masks = Masks(model) if "masked_lm" in model.checkpoint.model.heads else None

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from bertsmith.config import require
+from bertsmith.embed import Float32, Lane
 from bertsmith.errors import UsageError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -56,13 +57,14 @@ class ServeOptions:
     """Where to listen, and who may ask.
 
     `keys` are bearer keys, any of which opens the server; none: whoever reaches it may ask, which beyond this machine must be
-    said by `open_to_all`.
+    said by `open_to_all`. Vectors are computed in the numbers of `lane`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     keys: tuple[str, ...] = field(default=(), repr=False)
     open_to_all: bool = False
+    lane: Lane = Float32()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -105,7 +105,7 @@ async def info(call: Call, body: None) -> bodies.Info:
     return bodies.Info(
         model_id=model.name,
         model_sha=model.sha256,
-        model_dtype=str(next(model.model.checkpoint.model.parameters()).dtype).removeprefix("torch."),
+        model_dtype=embedder.lane.kind,
         served_model_name=model.name,
         model_type=_model_type(model),
         max_concurrent_requests=limits.queue_requests,
