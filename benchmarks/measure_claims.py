@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=2000, help="training examples of a set")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--model", type=Path, default=Path(DEFAULT))
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="for the shipped model")
     parser.add_argument("--parts", nargs="+", default=["encoders", "model"], choices=["encoders", "model"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true")
@@ -84,7 +85,7 @@ def main() -> None:
         told["encoders"] = of_encoders(options, results)
     if "model" in options.parts:
         sides = {"pretrained": lambda _: load_model(options.model), RANDOM: twins(options.model)}
-        told["model"] = compared("model", sides, list(SETS), options, results)
+        told["model"] = compared("model", sides, options.sets, options, results)
     if options.json:
         print(json.dumps(told))
 

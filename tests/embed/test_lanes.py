@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,18 @@ def test_neighbours_change_no_more_than_rounding(minilm: LoadedModel) -> None:
 
 
 @pytest.fixture(params=["kernels", "operators"], autouse=True)
-def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Everything with kernels of our own, if there are any here, and without."""
+    if request.param == "kernels" and missing():
+        pytest.skip(f"no kernels here, because {missing()}")
+    shared = [vars(request.getfixturevalue(name)) for name in ("small", "minilm") if name in request.fixturenames]
+    for model in shared:
+        model.pop("embedder", None)  # which was made with the other ones
     if request.param == "operators":
         monkeypatch.setattr(lanes, "missing", lambda: "no compiler")
-    elif missing():
-        pytest.skip(f"no kernels here, because {missing()}")
-    return request.param
+    yield request.param
+    for model in shared:
+        model.pop("embedder", None)
 
 
 LETTERS = ["a b c", "", "d e f g h i j k l m n o p q r s t", "b", "x y", "c b a"]

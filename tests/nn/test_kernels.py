@@ -37,12 +37,23 @@ def make_block(hidden: int = 12, heads: int = 2, inner: int = 20, **changes: Any
     return block.eval()
 
 
+def make_newer(hidden: int = 12, heads: int = 2, *, attention: Any = None, **changes: Any) -> AttentionBlock:
+    """Pre-norm, gated, rotary, without biases."""
+    config: Any = modern.encoder(hidden, 2, heads).layers[-1].block
+    config = replace(config, attention=replace(config.attention, **(attention or {})), **changes)
+    block = config.build(nn.Sizes(hidden, 7))
+    for number, parameter in enumerate(block.parameters()):
+        torch.nn.init.normal_(parameter, std=0.4, generator=torch.Generator().manual_seed(number))
+    return block.eval()
+
+
 def batch(runs: list[Run], padding: int = 0) -> Batch:
     tokens = sum(run.sequences * run.length for run in runs)
+    places = torch.cat([torch.arange(run.length) for _, run in numbered(runs)] + [torch.zeros(padding)])
     ids = torch.cat([torch.full((run.length,), 1) * n for n, run in numbered(runs)] + [torch.zeros(padding)])
     lengths = torch.tensor([run.length for _, run in numbered(runs)])
     return Batch(
-        fields={"sequence_ids": ids.long()[None]},
+        fields={"sequence_ids": ids.long()[None], "position_ids": places.long()[None]},
         starts=lengths.cumsum(0) - lengths,
         lengths=lengths,
         label_positions=torch.empty(0, dtype=torch.int64),
@@ -121,6 +132,41 @@ def test_any_activation(activation: str, bias: bool, dtype: torch.dtype) -> None
     torch.testing.assert_close(found, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
 
 
+NORMS = {"none": nn.Plain.Config(), "before": nn.PreNorm.Config(), "after": nn.PostNorm.Config()}
+
+
+@kernels
+@pytest.mark.parametrize("attention", NORMS)
+@pytest.mark.parametrize("feed_forward", NORMS)
+def test_newer_blocks_with_any_norm(attention: str, feed_forward: str, dtype: torch.dtype, threads: int) -> None:
+    block = make_newer(attention_residual=NORMS[attention], residual=NORMS[feed_forward])
+    runs = [Run(0, 3, 2), Run(6, 1, 7), Run(13, 2, 16), Run(45, 1, 99)]
+    expected, found = both(block, batch(runs, padding=3), dtype, 12)
+    # Where nothing is normalized, numbers are large.
+    scale = max(1.0, expected.abs().max().item() / 3)
+    torch.testing.assert_close(found, expected, atol=scale * TOLERANCES[dtype], rtol=2 * TOLERANCES[dtype])
+
+
+@kernels
+@pytest.mark.parametrize(("hidden", "heads"), [(64, 2), (128, 1), (100, 5), (256, 4)])
+def test_newer_blocks_of_any_size(hidden: int, heads: int, dtype: torch.dtype) -> None:
+    expected, found = both(make_newer(hidden, heads), batch([Run(0, 2, 5), Run(10, 1, 30)]), dtype, hidden)
+    near = (found - expected).norm() / expected.norm()
+    assert near < (1e-5 if dtype == torch.float32 else 0.02)
+
+
+@kernels
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rotary", [True, False])
+def test_gates_with_biases_and_without_positions(bias: bool, rotary: bool, dtype: torch.dtype) -> None:
+    query_key = (nn.Rotary.Config(theta=100.0),) if rotary else ()
+    gated = nn.GatedFeedForward.Config(intermediate_size=70, activation="silu", bias=bias)
+    block = make_newer(attention={"query_key": query_key, "bias": bias}, feed_forward=gated)
+    expected, found = both(block, batch([Run(0, 2, 5), Run(10, 1, 9)]), dtype, 12)
+    scale = max(1.0, expected.abs().max().item() / 3)
+    torch.testing.assert_close(found, expected, atol=scale * TOLERANCES[dtype], rtol=2 * TOLERANCES[dtype])
+
+
 @kernels
 def test_large_and_small_numbers(dtype: torch.dtype) -> None:
     """Activations and softmaxes far from zero: nothing overflows, and nothing is lost beside it."""
@@ -173,8 +219,8 @@ def test_what_is_not_ours_is_not_fused() -> None:
     assert can_fuse(make_block())
     assert not can_fuse(make_block(activation="relu_squared")) and not can_fuse(make_block(inner=21))
     assert not can_fuse(torch.nn.Linear(2, 2)) and not can_fuse(make_block(hidden=6, heads=2))
-    newer: Any = modern.encoder(12, 2, 2).layers[-1].block
-    assert not can_fuse(newer.build(nn.Sizes(12, 7)))
+    assert not can_fuse(make_newer(attention={"gate": nn.HeadGate.Config()}))
+    assert not can_fuse(make_newer(attention={"query_key": (nn.QueryKeyNorm.Config(), nn.Rotary.Config())}))
     block = make_block()
     block.feed_forward.__class__ = Other
     assert not can_fuse(block)

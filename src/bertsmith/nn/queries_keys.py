@@ -62,14 +62,14 @@ class Rotary(QueriesKeys):
         self.head_size = head_size
 
     def forward(self, query: Tensor, key: Tensor, mask: AppliedMask) -> tuple[Tensor, Tensor]:
-        # All layers turn by the same angles, and share them as they share the mask.
-        cosine, sine = mask.once(
-            (self.config, self.head_size, query.dtype), lambda inputs: self._angles(inputs, query.dtype)
-        )
+        cosine, sine = self.angles(mask, query.dtype)
         return _turn(query, cosine, sine), _turn(key, cosine, sine)
 
+    def angles(self, mask: AppliedMask, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each position's angles, (B, 1, L, D/2). All layers share them as they share the mask."""
+        return mask.once((self.config, self.head_size, dtype), lambda inputs: self._angles(inputs, dtype))
+
     def _angles(self, inputs: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each position's angles, (B, 1, L, D/2)."""
         positions = inputs["position_ids"]
         planes = torch.arange(0, self.head_size, 2, device=positions.device, dtype=torch.float32)
         angles = positions[:, None, :, None] * self.config.theta ** (-planes / self.head_size)

@@ -1,4 +1,5 @@
-// Post-norm transformer blocks (Vaswani et al. 2017; Devlin et al. 2018) for reading only, on processors with AVX-512.
+// Transformer blocks for reading only, on processors with AVX-512: those of 2018 (Devlin et al.: post-norm) and newer ones, with
+// the normalization before a layer or none, rotary positions, a gated feed-forward layer, and without biases.
 //
 // A block is one call. Its rows are the tokens of texts that lie one after the other, without padding. They are taken in
 // groups of whole texts, a thread each, so that what a group makes on the way (queries, keys, values, the inner layer) stays in
@@ -38,6 +39,7 @@ struct Float32 {
     static __m512 add_product(__m512 sum, Word a, __m512i b) {
         return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_set1_epi32(a)), _mm512_castsi512_ps(b), sum);
     }
+    static __m512 load(const Number* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
     static void store(Number* to, __m512 x, __mmask16 mask) { _mm512_mask_storeu_ps(to, mask, x); }
     static Number rounded(float x) { return x; }
 };
@@ -48,6 +50,10 @@ struct BFloat16 {
     static constexpr int per_word = 2;
     static __m512 add_product(__m512 sum, Word a, __m512i b) {
         return _mm512_dpbf16_ps(sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(a));
+    }
+    static __m512 load(const Number* from, __mmask16 mask) {
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
     }
     static void store(Number* to, __m512 x, __mmask16 mask) {
         _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(x));
@@ -174,18 +180,31 @@ void product(const Word* a, std::size_t a_stride, int rows, const Word* b, int w
 
 // ---- The block
 
-// What Python hands over: weights as panels, everything else float32; no bias is null.
+// A layer normalization, and where it stands.
+struct Norm {
+    enum Place : int { NOWHERE, BEFORE, AFTER } place;
+    float eps;
+    const float *weight, *bias;
+};
+
+// A matrix as panels, with its bias; no bias is null, and so is a matrix that is not there.
+struct Matrix {
+    const Word* panels;
+    const float* bias;
+};
+
+// What Python hands over.
 struct Block {
     int hidden, heads, inner, activation;
-    float attention_eps, feed_forward_eps;
-    const Word *query_key_value, *output, *up, *down;
-    const float *query_key_value_bias, *output_bias, *up_bias, *down_bias;
-    const float *attention_weight, *attention_bias, *feed_forward_weight, *feed_forward_bias;
+    Norm attention_norm, feed_forward_norm;
+    Matrix query_key_value, output, gate, up, down;
 };
 
 struct Text {
     int start, length;
 };
+
+int rows_of(const Text* texts, int count) { return texts[count - 1].start + texts[count - 1].length - texts[0].start; }
 
 __m512 load(const float* from, int column, __mmask16 mask) {
     return from ? _mm512_maskz_loadu_ps(mask, from + column) : _mm512_setzero_ps();
@@ -207,9 +226,9 @@ struct Scratch {
     std::vector<float> between;
 };
 
+// To `out` or to `rounded` or to both.
 template <class N>
-void layer_norm(const float* x, float* out, typename N::Number* rounded, const float* weight, const float* bias, float eps,
-                int size) {
+void normalize(const Norm& norm, const float* x, float* out, typename N::Number* rounded, int size) {
     __m512 total = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
     for (int c = 0; c < size; c += 16) total = _mm512_add_ps(total, _mm512_maskz_loadu_ps(first(size - c), x + c));
     const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / size);
@@ -218,13 +237,30 @@ void layer_norm(const float* x, float* out, typename N::Number* rounded, const f
         const __m512 apart = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, x + c), mean);
         squares = _mm512_fmadd_ps(apart, apart, squares);
     }
-    const __m512 scale = _mm512_set1_ps(1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / size + eps));
+    const __m512 scale = _mm512_set1_ps(1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / size + norm.eps));
     for (int c = 0; c < size; c += 16) {
         const __mmask16 mask = first(size - c);
         const __m512 apart = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + c), mean), scale);
-        const __m512 y = _mm512_fmadd_ps(apart, load(weight, c, mask), load(bias, c, mask));
-        _mm512_mask_storeu_ps(out + c, mask, y);
+        const __m512 y = _mm512_fmadd_ps(apart, load(norm.weight, c, mask), load(norm.bias, c, mask));
+        if (out) _mm512_mask_storeu_ps(out + c, mask, y);
         if (rounded) N::store(rounded + c, y, mask);
+    }
+}
+
+template <class N>
+void round_row(const float* x, typename N::Number* rounded, int size) {
+    for (int c = 0; c < size; c += 16) N::store(rounded + c, load(x, c, first(size - c)), first(size - c));
+}
+
+// Rotary positions (Su et al. 2021): component i and component i + size / 2 are a plane that is turned.
+template <class N>
+void turn(typename N::Number* x, const float* cosines, const float* sines, int size) {
+    for (int c = 0, half = size / 2; c < half; c += 16) {
+        const __mmask16 mask = first(half - c);
+        const __m512 low = N::load(x + c, mask), high = N::load(x + half + c, mask);
+        const __m512 cosine = load(cosines, c, mask), sine = load(sines, c, mask);
+        N::store(x + c, _mm512_fmsub_ps(low, cosine, _mm512_mul_ps(high, sine)), mask);
+        N::store(x + half + c, _mm512_fmadd_ps(high, cosine, _mm512_mul_ps(low, sine)), mask);
     }
 }
 
@@ -287,70 +323,104 @@ void attend(const typename N::Number* from, int stride, int hidden, int length, 
     }
 }
 
-// The block for rows `begin` to `end`, which are whole texts.
+// What goes through a block: the stream of all rows, where it goes, and for each row size / 2 cosines and sines, if queries and
+// keys are turned.
+struct Stream {
+    const float* x;
+    float* out;
+    const float *cosines, *sines;
+};
+
+// The block for some texts, the rows of which lie one after the other.
 template <class N>
-void read(const Block& block, const float* x, float* out, const Text* texts, int count, Scratch<N>& scratch, Team team) {
+void read(const Block& block, const Stream& stream, const Text* texts, int count, Scratch<N>& scratch, Team team) {
     using Number = typename N::Number;
     constexpr int per = N::per_word;
     const int hidden = block.hidden, inner = block.inner, size = hidden / block.heads;
-    const int origin = texts[0].start, rows = texts[count - 1].start + texts[count - 1].length - origin;
-    x += (std::size_t)origin * hidden;
-    out += (std::size_t)origin * hidden;
+    const std::size_t origin = texts[0].start;
+    const int rows = rows_of(texts, count);
+    const float* x = stream.x + origin * hidden;
+    float* out = stream.out + origin * hidden;
     Number *rounded = scratch.rounded.data(), *heads = scratch.heads.data();
     Number *mixed = scratch.mixed.data(), *within = scratch.inner.data();
     float* between = scratch.between.data();
     const auto words = [](const Number* from) { return reinterpret_cast<const Word*>(from); };
-    for (int r = team.part; r < rows; r += team.parts)
-        for (int c = 0; c < hidden; c += 16) {
-            const std::size_t at = (std::size_t)r * hidden + c;
-            N::store(rounded + at, load(x, at, first(hidden - c)), first(hidden - c));
-        }
+    const auto place = [hidden](int r, int c = 0) { return (std::size_t)r * hidden + c; };
+    const Norm &attention_norm = block.attention_norm, &feed_forward_norm = block.feed_forward_norm;
+
+    for (int r = team.part; r < rows; r += team.parts) {
+        if (attention_norm.place == Norm::BEFORE)
+            normalize<N>(attention_norm, x + place(r), nullptr, rounded + place(r), hidden);
+        else
+            round_row<N>(x + place(r), rounded + place(r), hidden);
+    }
     team.wait();
-    product<N>(words(rounded), hidden / per, rows, block.query_key_value, hidden / per, 3 * hidden, team,
+    product<N>(words(rounded), hidden / per, rows, block.query_key_value.panels, hidden / per, 3 * hidden, team,
                [&](int r, int c, __m512 sum, __mmask16 mask) {
-                   sum = _mm512_add_ps(sum, load(block.query_key_value_bias, c, mask));
-                   N::store(heads + (std::size_t)r * 3 * hidden + c, sum, mask);
+                   sum = _mm512_add_ps(sum, load(block.query_key_value.bias, c, mask));
+                   N::store(heads + 3 * place(r) + c, sum, mask);
                });
     team.wait();
+    if (stream.cosines) {
+        for (int r = team.part; r < rows; r += team.parts)
+            for (int h = 0; h < 2 * block.heads; ++h) {
+                const std::size_t angle = (origin + r) * (size / 2);
+                turn<N>(heads + 3 * place(r) + h * size, stream.cosines + angle, stream.sines + angle, size);
+            }
+        team.wait();
+    }
     for (int task = team.part; task < count * block.heads; task += team.parts) {
         const Text& text = texts[task / block.heads];
-        const std::size_t row = text.start - origin, head = (std::size_t)(task % block.heads) * size;
-        attend<N>(heads + row * 3 * hidden + head, 3 * hidden, hidden, text.length, size, mixed + row * hidden + head);
+        const int row = text.start - (int)origin, head = task % block.heads * size;
+        attend<N>(heads + 3 * place(row) + head, 3 * hidden, hidden, text.length, size, mixed + place(row, head));
     }
     team.wait();
     for (int begin = 0; begin < rows; begin += INNER_ROWS) {
         const int some = std::min(INNER_ROWS, rows - begin);
-        const std::size_t at = (std::size_t)begin * hidden;
-        const float* entered = x + at;
-        float* left = out + at;
-        product<N>(words(mixed + at), hidden / per, some, block.output, hidden / per, hidden, team,
+        const float* entered = x + place(begin);
+        float* left = out + place(begin);
+        Number* given = rounded + place(begin);
+        product<N>(words(mixed + place(begin)), hidden / per, some, block.output.panels, hidden / per, hidden, team,
                    [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       const std::size_t place = (std::size_t)r * hidden + c;
-                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.output_bias, c, mask)), load(entered, place, mask));
-                       _mm512_mask_storeu_ps(between + place, mask, sum);
+                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.output.bias, c, mask)),
+                                           load(entered + place(r), c, mask));
+                       _mm512_mask_storeu_ps(between + place(r, c), mask, sum);
                    });
         team.wait();
-        for (int r = team.part; r < some; r += team.parts)
-            layer_norm<N>(between + (std::size_t)r * hidden, between + (std::size_t)r * hidden,
-                          rounded + at + (std::size_t)r * hidden, block.attention_weight, block.attention_bias,
-                          block.attention_eps, hidden);
+        for (int r = team.part; r < some; r += team.parts) {
+            float* row = between + place(r);
+            if (attention_norm.place == Norm::AFTER) normalize<N>(attention_norm, row, row, given + place(r), hidden);
+            if (feed_forward_norm.place == Norm::BEFORE)
+                normalize<N>(feed_forward_norm, row, nullptr, given + place(r), hidden);
+            else if (attention_norm.place != Norm::AFTER)
+                round_row<N>(row, given + place(r), hidden);
+        }
         team.wait();
-        product<N>(words(rounded + at), hidden / per, some, block.up, hidden / per, inner, team,
+        const auto inner_place = [inner](int r, int c) { return (std::size_t)r * inner + c; };
+        const Matrix& activated_one = block.gate.panels ? block.gate : block.up;
+        product<N>(words(given), hidden / per, some, activated_one.panels, hidden / per, inner, team,
                    [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       sum = activated(_mm512_add_ps(sum, load(block.up_bias, c, mask)), block.activation);
-                       N::store(within + (std::size_t)r * inner + c, sum, mask);
+                       sum = activated(_mm512_add_ps(sum, load(activated_one.bias, c, mask)), block.activation);
+                       N::store(within + inner_place(r, c), sum, mask);
+                   });
+        if (block.gate.panels)  // the same threads have the same columns, so none has to wait
+            product<N>(words(given), hidden / per, some, block.up.panels, hidden / per, inner, team,
+                       [&](int r, int c, __m512 sum, __mmask16 mask) {
+                           Number* here = within + inner_place(r, c);
+                           sum = _mm512_add_ps(sum, load(block.up.bias, c, mask));
+                           N::store(here, _mm512_mul_ps(sum, N::load(here, mask)), mask);
+                       });
+        team.wait();
+        product<N>(words(within), inner / per, some, block.down.panels, inner / per, hidden, team,
+                   [&](int r, int c, __m512 sum, __mmask16 mask) {
+                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.down.bias, c, mask)),
+                                           load(between + place(r), c, mask));
+                       _mm512_mask_storeu_ps(left + place(r, c), mask, sum);
                    });
         team.wait();
-        product<N>(words(within), inner / per, some, block.down, inner / per, hidden, team,
-                   [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       const std::size_t place = (std::size_t)r * hidden + c;
-                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.down_bias, c, mask)), load(between, place, mask));
-                       _mm512_mask_storeu_ps(left + place, mask, sum);
-                   });
-        team.wait();
-        for (int r = team.part; r < some; r += team.parts)
-            layer_norm<N>(left + (std::size_t)r * hidden, left + (std::size_t)r * hidden, nullptr, block.feed_forward_weight,
-                          block.feed_forward_bias, block.feed_forward_eps, hidden);
+        if (feed_forward_norm.place == Norm::AFTER)
+            for (int r = team.part; r < some; r += team.parts)
+                normalize<N>(feed_forward_norm, left + place(r), left + place(r), nullptr, hidden);
     }
 }
 
@@ -366,10 +436,8 @@ Scratch<N>& scratch(const Block& block, int rows) {
     return held;
 }
 
-int rows_of(const Text* texts, int count) { return texts[count - 1].start + texts[count - 1].length - texts[0].start; }
-
 template <class N>
-void run_texts(const Block& block, const float* x, float* out, const Text* texts, int count, int threads) {
+void run_texts(const Block& block, const Stream& stream, const Text* texts, int count, int threads) {
     std::vector<int> groups{0};  // the first text of each, and the end
     const int all = rows_of(texts, count), most = std::max(ROWS * 8, std::min(GROUP_ROWS, all / (2 * threads)));
     for (int i = 1; i < count; ++i)
@@ -381,12 +449,12 @@ void run_texts(const Block& block, const float* x, float* out, const Text* texts
         for (int g = number - 1; g >= 0; --g) {  // the longest texts are last
             const int some = groups[g + 1] - groups[g];
             const Text* begin = texts + groups[g];
-            read<N>(block, x, out, begin, some, scratch<N>(block, rows_of(begin, some)), Team{});
+            read<N>(block, stream, begin, some, scratch<N>(block, rows_of(begin, some)), Team{});
         }
     } else {
         Scratch<N>& shared = scratch<N>(block, all);
 #pragma omp parallel num_threads(threads)
-        read<N>(block, x, out, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
+        read<N>(block, stream, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
     }
 }
 
@@ -428,17 +496,17 @@ void pack(const float* weight, int columns, int size, int bits, Word* to) {
     pack_panels<Float32>(weight, columns, size, to);
 }
 
-// x and out (rows, hidden). `runs` are triples: the first row, so many texts from there on, the length of each. They are in the
-// order of their rows, without gaps.
-void run_block(const Block* block, const float* x, float* out, const int* runs, int count, int bits, int threads) {
+// The stream's x and out are (rows, hidden). `runs` are triples: the first row, so many texts from there on, the length of each.
+// They are in the order of their rows, without gaps.
+void run_block(const Block* block, const Stream* stream, const int* runs, int count, int bits, int threads) {
     thread_local std::vector<Text> texts;
     texts.clear();
     for (const int* run = runs; run < runs + 3 * count; run += 3)
         for (int i = 0; i < run[1]; ++i) texts.push_back({run[0] + i * run[2], run[2]});
     if (texts.empty()) return;
 #ifdef __AVX512BF16__
-    if (bits == 16) return run_texts<BFloat16>(*block, x, out, texts.data(), (int)texts.size(), threads);
+    if (bits == 16) return run_texts<BFloat16>(*block, *stream, texts.data(), (int)texts.size(), threads);
 #endif
-    run_texts<Float32>(*block, x, out, texts.data(), (int)texts.size(), threads);
+    run_texts<Float32>(*block, *stream, texts.data(), (int)texts.size(), threads);
 }
 }

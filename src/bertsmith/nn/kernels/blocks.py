@@ -13,42 +13,59 @@ from torch import Tensor, nn
 from bertsmith.data import Batch
 from bertsmith.nn.attention import Attention
 from bertsmith.nn.blocks import AttentionBlock, Masks, Streams
-from bertsmith.nn.feed_forward import ACTIVATIONS, FeedForward
+from bertsmith.nn.feed_forward import ACTIVATIONS, FeedForward, GatedFeedForward
 from bertsmith.nn.kernels.compiled import library
 from bertsmith.nn.linear import LayerNorm, Linear
-from bertsmith.nn.residuals import PostNorm
+from bertsmith.nn.queries_keys import Rotary
+from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
 
 BITS = {torch.float32: 32, torch.bfloat16: 16}
-_NUMBERS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # of activations, in blocks.cpp
+_ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # `Activation` of blocks.cpp
+_PLACES: dict[type[Residual], int] = {Plain: 0, PreNorm: 1, PostNorm: 2}  # `Norm::Place`, by the residual
 
 
-class _Block(ctypes.Structure):
-    """`Block` of blocks.cpp."""
-
+class _Norm(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int) for name in ("hidden", "heads", "inner", "activation")),
-        *((name, ctypes.c_float) for name in ("attention_eps", "feed_forward_eps")),
-        *((name, ctypes.c_void_p) for name in ("query_key_value", "output", "up", "down")),
-        *((name, ctypes.c_void_p) for name in ("query_key_value_bias", "output_bias", "up_bias", "down_bias")),
-        *((f"{part}_{name}", ctypes.c_void_p) for part in ("attention", "feed_forward") for name in ("weight", "bias")),
+        ("place", ctypes.c_int),
+        ("eps", ctypes.c_float),
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
     )
 
 
+class _Matrix(ctypes.Structure):
+    _fields_ = (("panels", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+
+
+class _Block(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("hidden", "heads", "inner", "activation")),
+        *((name, _Norm) for name in ("attention_norm", "feed_forward_norm")),
+        *((name, _Matrix) for name in ("query_key_value", "output", "gate", "up", "down")),
+    )
+
+
+class _Stream(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "out", "cosines", "sines"))
+
+
 def can_fuse(block: nn.Module) -> bool:
-    """Whether it is a block of the 2018 kind, of nothing but our own parts: a subclass or a part of somebody else is not."""
+    """Whether it is a block of nothing but our own parts, and of those that the kernels know: a subclass is somebody else's."""
     if type(block) is not AttentionBlock:
         return False
     attention, feed_forward = block.attention, block.feed_forward
-    if type(attention) is not Attention or type(feed_forward) is not FeedForward:
+    if type(attention) is not Attention or type(feed_forward) not in (FeedForward, GatedFeedForward):
         return False
     residuals = (block.attention_residual, block.feed_forward_residual)
     return (
-        not attention.query_key
+        [type(part) for part in attention.query_key] in ([], [Rotary])
         and attention.gate is None
         and _activation(feed_forward) is not None
         and all(type(linear) is Linear for linear in _matrices(block))
-        and all(type(residual) is PostNorm and type(residual.norm) is LayerNorm for residual in residuals)
-        and attention.head_size % 2 == feed_forward.up.weight.shape[0] % 2 == 0
+        and all(
+            type(residual) in _PLACES and type(_norm(residual)) in (LayerNorm, type(None)) for residual in residuals
+        )
+        and attention.head_size % 2 == _matrices(block)[-1].weight.shape[1] % 2 == 0
         and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in block.parameters())
     )
 
@@ -64,11 +81,15 @@ class FusedBlock(nn.Module):
         """Raises CannotCompile where there are no kernels."""
         super().__init__()
         self._block = (block,)  # in a tuple, or it would be a submodule
+        self._rotary: tuple[Any, ...] = tuple(block.attention.query_key)
         self._dtype, self._bits = dtype, BITS[dtype]
         self._library = library()
         self._watched = [parameter for parameter in block.parameters() if not parameter.is_inference()]
         self._versions: list[int] | None = None
         self._memory: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FusedBlock":
+        return FusedBlock(self._block[0], self._dtype)  # memory of its own
 
     def forward(self, streams: Streams, masks: Masks, inputs: Batch) -> Streams:
         x, mask = streams["tokens"], masks["tokens"]
@@ -80,31 +101,46 @@ class FusedBlock(nn.Module):
             self._versions = versions
         x = x.contiguous()
         out = torch.zeros_like(x) if inputs.has_padding else torch.empty_like(x)
+        angles = [angle for rotary in self._rotary for angle in rotary.angles(mask, torch.float32)]
         runs: np.ndarray = mask.once("runs", lambda inputs: np.array(inputs.runs, np.int32))
         self._library.run_block(
             ctypes.byref(self._laid_out),
-            *(x.data_ptr(), out.data_ptr(), runs.ctypes.data, len(runs), self._bits, torch.get_num_threads()),
+            ctypes.byref(_Stream(x.data_ptr(), out.data_ptr(), *(angle.data_ptr() for angle in angles))),
+            *(runs.ctypes.data, len(runs), self._bits, torch.get_num_threads()),
         )
         return {**streams, "tokens": out}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "FusedBlock":
-        return FusedBlock(self._block[0], self._dtype)  # memory of its own
-
     def _lay_out(self) -> None:
         (block,) = self._block
+        self._held: list[Tensor] = []  # what the kernels point to keeps its memory
+        residuals = (block.attention_residual, block.feed_forward_residual)
         matrices = _matrices(block)
-        norms: list[Any] = [block.attention_residual.norm, block.feed_forward_residual.norm]
-        query_key_value, _, up, _ = matrices
-        panels = self._pack([matrix.weight for matrix in matrices])
-        vectors = [matrix.bias for matrix in matrices] + [x for norm in norms for x in (norm.weight, norm.bias)]
-        self._vectors = [None if vector is None else vector.detach() for vector in vectors]  # which keeps their memory
+        weights: list[Any] = [matrix.weight for matrix in matrices]
+        biases: list[Any] = [matrix.bias for matrix in matrices]
+        if gated := type(block.feed_forward) is GatedFeedForward:
+            weights[2:3] = weights[2].chunk(2)
+            biases[2:3] = [None, None] if biases[2] is None else biases[2].chunk(2)
+        laid_out = [_Matrix(*two) for two in zip(self._pack(weights), map(self._point, biases), strict=True)]
+        if not gated:
+            laid_out.insert(2, _Matrix())
         self._laid_out = _Block(
-            *(query_key_value.weight.shape[1], block.attention.num_attention_heads),
-            *(up.weight.shape[0], _activation(block.feed_forward)),
-            *(norm.eps for norm in norms),
-            *panels,
-            *(None if vector is None else vector.data_ptr() for vector in self._vectors),
+            *(weights[0].shape[1], block.attention.num_attention_heads),
+            *(weights[-1].shape[1], _activation(block.feed_forward)),
+            *(self._laid_out_norm(residual) for residual in residuals),
+            *laid_out,
         )
+
+    def _laid_out_norm(self, residual: Residual) -> _Norm:
+        norm = _norm(residual)
+        if norm is None:
+            return _Norm()
+        return _Norm(_PLACES[type(residual)], norm.eps, self._point(norm.weight), self._point(norm.bias))
+
+    def _point(self, vector: Tensor | None) -> int | None:
+        if vector is None:
+            return None
+        self._held.append(vector.detach().contiguous())
+        return self._held[-1].data_ptr()
 
     def _pack(self, weights: Sequence[Tensor]) -> list[int]:
         """The matrices as panels, in one piece of memory that is freed with the block; their addresses."""
@@ -120,10 +156,14 @@ class FusedBlock(nn.Module):
         return addresses
 
 
-def _matrices(block: Any) -> tuple[Linear, ...]:
+def _matrices(block: Any) -> list[Linear]:
     attention, feed_forward = block.attention, block.feed_forward
-    return attention.query_key_value, attention.output, feed_forward.up, feed_forward.down
+    return [attention.query_key_value, attention.output, feed_forward.up, feed_forward.down]
+
+
+def _norm(residual: Any) -> LayerNorm | None:
+    return None if type(residual) is Plain else residual.norm
 
 
 def _activation(feed_forward: Any) -> int | None:
-    return next((number for name, number in _NUMBERS.items() if ACTIVATIONS[name] is feed_forward.activation), None)
+    return next((number for name, number in _ACTIVATIONS.items() if ACTIVATIONS[name] is feed_forward.activation), None)

@@ -96,5 +96,5 @@ def _declared(made: ctypes.CDLL) -> ctypes.CDLL:
     made.allocate.argtypes = [ctypes.c_size_t]
     made.release.argtypes = [pointer]
     made.pack.argtypes = [pointer, number, number, number, pointer]
-    made.run_block.argtypes = [pointer] * 4 + [number] * 3
+    made.run_block.argtypes = [pointer] * 3 + [number] * 3
     return made
