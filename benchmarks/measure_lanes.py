@@ -38,7 +38,7 @@ def main() -> None:
     checkpoint = bertsmith.load(options.model).checkpoint
     contestants = {"torch as it comes": Embedder(checkpoint, EmbedOptions(lane=AsItComes()))}
     by_kernels = lanes.missing
-    for how, missing in (("operators", lambda: "left out"), ("kernels", by_kernels)):
+    for how, missing in (("operators", lambda dtype: "left out"), ("kernels", by_kernels)):
         lanes.missing = missing
         for lane in (Float32(), BFloat16()):
             contestants[f"{lane.kind} by {how}"] = Embedder(checkpoint, EmbedOptions(lane=lane))

@@ -105,7 +105,7 @@ def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     for model in shared:
         model.pop("embedder", None)  # which was made with the other ones
     if request.param == "operators":
-        monkeypatch.setattr(lanes, "missing", lambda: "no compiler")
+        monkeypatch.setattr(lanes, "missing", lambda dtype: "no compiler")
     yield request.param
     for model in shared:
         model.pop("embedder", None)

@@ -1,9 +1,13 @@
 """Blocks as one call of our own C++: the same numbers as torch's operators, in any shape that a batch can have."""
 
+import copy
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from bertsmith.nn.feed_forward import FeedForward
 from bertsmith.nn.kernels import FusedBlock, can_fuse, compiled, missing
 from bertsmith.nn.masks import AppliedMask, SameSequence
 from bertsmith.recipes import bert, modern
+from bertsmith.train import AdamW
 
 kernels = pytest.mark.skipif(missing() is not None, reason=f"no kernels here, because {missing()}")
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
@@ -184,18 +189,97 @@ def test_padding_behind_the_texts_is_nothing(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, expected, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
 
 
+def in_place(block: AttentionBlock) -> None:
+    block.feed_forward.down.weight.mul_(2)
+    block.attention_residual.norm.bias.mul_(2)
+
+
+def by_our_optimizer(block: AttentionBlock) -> None:
+    """torch's fused optimizers do not count versions."""
+    optimizer = AdamW().build(block)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    for parameter in block.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
+def replaced(block: AttentionBlock) -> None:
+    block.feed_forward.down.weight = torch.nn.Parameter(block.feed_forward.down.weight.t().contiguous().t() * 2)
+    block.attention.output.bias = torch.nn.Parameter(block.attention.output.bias * 2)
+
+
+def loaded(block: AttentionBlock) -> None:
+    block.load_state_dict({name: value * 2 for name, value in block.state_dict().items()})
+
+
 @kernels
 @torch.no_grad()
-def test_weights_that_change_are_seen() -> None:
+@pytest.mark.parametrize("change", [in_place, by_our_optimizer, replaced, loaded])
+def test_weights_that_change_are_seen(change: Callable[[AttentionBlock], None]) -> None:
     block, inputs = make_block(), batch([Run(0, 2, 5)])
     fused, masks = FusedBlock(block, torch.float32), {"tokens": AppliedMask(SameSequence(), inputs)}
     x = {"tokens": torch.randn(1, 10, 12, generator=torch.Generator().manual_seed(5))}
     before = fused(x, masks, inputs)["tokens"]
-    for parameter in (block.feed_forward.down.weight, block.attention_residual.norm.bias):
-        parameter.mul_(2)
+    change(block)
     after = fused(x, masks, inputs)["tokens"]
     assert (before - after).abs().max() > 0.1 and not list(fused.parameters())
     torch.testing.assert_close(after, block(x, masks, inputs)["tokens"], atol=2e-5, rtol=2e-5)
+
+
+@kernels
+def test_threads_that_come_first_together() -> None:
+    """Each of them finds a block that is laid out whole, and so do those that find it changed."""
+    inputs = batch([Run(0, 2, 5)])
+    x = {"tokens": torch.randn(1, 10, 12, generator=torch.Generator().manual_seed(5))}
+    masks = {"tokens": AppliedMask(SameSequence(), inputs)}
+    block = make_block()
+    with torch.no_grad():
+        expected = block(x, masks, inputs)["tokens"]
+        for _ in range(50):
+            fused, wait = FusedBlock(block, torch.float32), threading.Barrier(4)
+
+            def read(fused: FusedBlock = fused, wait: threading.Barrier = wait) -> torch.Tensor:
+                wait.wait()
+                with torch.no_grad():
+                    return fused(x, masks, inputs)["tokens"]
+
+            with ThreadPoolExecutor(4) as pool:
+                for found in [one.result() for one in [pool.submit(read) for _ in range(4)]]:
+                    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
+
+
+@kernels
+@torch.no_grad()
+def test_copies_have_memory_of_their_own() -> None:
+    block, inputs = make_block(), batch([Run(0, 2, 5)])
+    x = {"tokens": torch.randn(1, 10, 12, generator=torch.Generator().manual_seed(5))}
+    masks = {"tokens": AppliedMask(SameSequence(), inputs)}
+    fused = FusedBlock(block, torch.float32)
+    expected = fused(x, masks, inputs)["tokens"]
+    copies = [copy.copy(fused), copy.deepcopy(fused)]
+    del fused
+    gc.collect()
+    for one in copies:
+        assert torch.equal(one(x, masks, inputs)["tokens"], expected)
+
+
+@kernels
+def test_nan_is_not_hidden(dtype: torch.dtype) -> None:
+    for activation in ("gelu", "gelu_tanh", "relu", "silu"):
+        block, inputs = make_block(activation=activation), batch([Run(0, 1, 3)])
+        masks = {"tokens": AppliedMask(SameSequence(), inputs)}
+        with torch.no_grad():
+            block.feed_forward.up.bias[3] = float("nan")
+            assert FusedBlock(block, dtype)({"tokens": torch.ones(1, 3, 12)}, masks, inputs)["tokens"].isnan().all()
+
+
+@kernels
+def test_streams_of_other_numbers_are_refused() -> None:
+    inputs = batch([Run(0, 1, 4)])
+    masks = {"tokens": AppliedMask(SameSequence(), inputs)}
+    with pytest.raises(ValueError, match="float32 stream on the CPU, and this is"):
+        FusedBlock(make_block(), torch.float32)({"tokens": torch.ones(1, 4, 12).bfloat16()}, masks, inputs)
 
 
 @kernels
@@ -241,21 +325,21 @@ def test_it_is_compiled_once_and_failures_have_a_reason(tmp_path: Path) -> None:
     before = made.stat()
     assert said(cache=tmp_path) == "None" and made.stat().st_mtime_ns == before.st_mtime_ns
     assert said(cxx="no-such-compiler", cache=tmp_path).startswith("no C++ compiler was found")
-    assert said(cxx="false", cache=tmp_path / "other") == f"{which('false')} failed"
+    assert said(cxx="false", cache=tmp_path / "other") == "false failed"
     file = tmp_path / "file"
     file.touch()
-    assert said(cache=file).endswith("cannot be used (Not a directory)")
+    assert "cannot be made or loaded ([Errno 20] Not a directory" in said(cache=file)
+    made.chmod(0o777)
+    assert said(cache=tmp_path) == f"{made} could have been written by others: remove it, or make it yours alone"
+    made.chmod(0o700)
     made.write_bytes(b"no library")
-    assert "cannot be used" in said(cache=tmp_path)
-
-
-def which(name: str) -> str:
-    import shutil
-
-    return shutil.which(name) or name
+    assert f"cannot be made or loaded ({made}: " in said(cache=tmp_path)
+    assert said(cxx="g++ -Werror -no-such-option", cache=tmp_path).startswith("g++ failed: g++: error: ")
 
 
 def test_a_processor_that_lacks_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     with pytest.raises(compiled.CannotCompile, match="this processor has no AVX-512"):
         compiled._load()
+    with pytest.raises(compiled.CannotCompile, match="this processor has no AVX-512 BF16"):
+        FusedBlock(make_block(), torch.bfloat16)

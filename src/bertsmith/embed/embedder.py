@@ -150,7 +150,7 @@ class Embedder:
         long = "cut" if isinstance(self.options.long, Cut) else "read in windows"
         said = f"Texts over {self.max_length} tokens are {long}."
         instead = f", and not in {self.options.lane.kind}: {self._instead}" if self._instead else ""
-        reason = slowed(self.model)
+        reason = slowed(self.model, self.lane)
         how = f", by torch's operators: {reason}" if reason and not instead else ""
         if isinstance(self.options.lane, Float32) and not how:
             return said

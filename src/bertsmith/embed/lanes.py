@@ -9,7 +9,7 @@ What it does not know, it leaves as it is.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,7 +24,9 @@ Known = dict[Linear, Activation | None]  # matrices, each with the activation th
 
 
 class Lane(Part):
-    """In which numbers vectors are computed."""
+    """In which numbers vectors are computed: `dtype` is that of matrix products."""
+
+    dtype: ClassVar[torch.dtype] = torch.float32
 
     def missing(self) -> str | None:
         """What this machine lacks for it, in words; None if it lacks nothing."""
@@ -41,19 +43,21 @@ class Float32(Lane, kind="float32"):
 
     def of(self, model: Model) -> Model:
         wide = torch.cpu.get_capabilities().get("avx512_f") and torch.backends.mkldnn.is_available()
-        return _running(model, torch.float32, DirectLinear) if wide and _is_plain(model) else model
+        return _running(model, self.dtype, DirectLinear) if wide and _is_plain(model) else model
 
 
 @dataclass(frozen=True)
 class BFloat16(Lane, kind="bfloat16"):
     """Matrix products in bfloat16, everything else in float32."""
 
+    dtype = torch.bfloat16
+
     def missing(self) -> str | None:
         native = torch.cpu.get_capabilities()
         return None if native.get("avx512_bf16") or native.get("amx_bf16") else "units for bfloat16"
 
     def of(self, model: Model) -> Model:
-        return _running(model, torch.bfloat16, PackedLinear)
+        return _running(model, self.dtype, PackedLinear)
 
 
 def packs(model: Model) -> bool:
@@ -61,9 +65,9 @@ def packs(model: Model) -> bool:
     return bool(_known(model))
 
 
-def slowed(model: Model) -> str | None:
+def slowed(model: Model, lane: Lane) -> str | None:
     """Why blocks that kernels of our own could compute on this processor are left to torch's operators; None if none are."""
-    return missing() if _fuses(model) and torch.cpu.get_capabilities().get("avx512_f") else None
+    return missing(lane.dtype) if _fuses(model) and torch.cpu.get_capabilities().get("avx512_f") else None
 
 
 def _fuses(model: Model) -> bool:
@@ -102,7 +106,7 @@ def _joined(module: FeedForward) -> Activation | None:
 def _running(model: Model, dtype: torch.dtype, make: Callable[[Linear, Activation | None], nn.Module]) -> Model:
     """`model` with other blocks and matrices; all other parameters are the same tensors."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    if _fuses(model) and not missing():
+    if _fuses(model) and not missing(dtype):
         memo |= {id(block): FusedBlock(block, dtype) for block in _blocks(model) if can_fuse(block)}
     fused = {linear for block in _blocks(model) if id(block) in memo for linear in block.modules()}
     memo |= {id(linear): make(linear, name) for linear, name in _known(model).items() if linear not in fused}

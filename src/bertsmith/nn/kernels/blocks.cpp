@@ -126,7 +126,7 @@ __m512 activated(__m512 x, int activation) {
     switch (activation) {
         case GELU: return gelu(x);
         case GELU_TANH: return gelu_tanh(x);
-        case RELU: return _mm512_max_ps(x, _mm512_setzero_ps());
+        case RELU: return _mm512_max_ps(_mm512_setzero_ps(), x);  // in this order NaN stays NaN
         default: return _mm512_mul_ps(x, sigmoid(x));
     }
 }
@@ -473,11 +473,17 @@ void pack_panels(const float* weight, int columns, int size, Word* to) {
 
 }  // namespace
 
-// What is called from Python. `bits` is 32 for float32 and 16 for bfloat16, if the processor knows it.
+// What is called from Python. `bits` is 32 for float32 and 16 for bfloat16; for bits that it was not compiled for, `packed_bytes` is 0
+// and nothing else may be called.
 extern "C" {
 
 // Bytes of a matrix (columns, size) as panels.
-std::size_t packed_bytes(int columns, int size, int bits) { return (std::size_t)panels(columns) * PANEL * size * bits / 8; }
+std::size_t packed_bytes(int columns, int size, int bits) {
+#ifndef __AVX512BF16__
+    if (bits == 16) return 0;
+#endif
+    return (std::size_t)panels(columns) * PANEL * size * bits / 8;
+}
 
 // Memory in large pages where the system has them: a query reads all weights once, and would look up thousands of small ones.
 void* allocate(std::size_t bytes) {

@@ -2,13 +2,16 @@
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
+from threading import Lock
 from typing import Any
 from weakref import finalize
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bertsmith.data import Batch
 from bertsmith.nn.attention import Attention
@@ -18,6 +21,8 @@ from bertsmith.nn.kernels.compiled import library
 from bertsmith.nn.linear import LayerNorm, Linear
 from bertsmith.nn.queries_keys import Rotary
 from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
+
+Version = list[int]
 
 BITS = {torch.float32: 32, torch.bfloat16: 16}
 _ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # `Activation` of blocks.cpp
@@ -66,6 +71,7 @@ def can_fuse(block: nn.Module) -> bool:
             type(residual) in _PLACES and type(_norm(residual)) in (LayerNorm, type(None)) for residual in residuals
         )
         and attention.head_size % 2 == _matrices(block)[-1].weight.shape[1] % 2 == 0
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())
         and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in block.parameters())
     )
 
@@ -74,7 +80,8 @@ class FusedBlock(nn.Module):
     """What `block` computes, for batches in one row without padding between texts (`Batch.runs`).
 
     Products are computed in float32 or bfloat16, everything else in float32, the stream too. It has no parameters: it reads
-    those of `block`, and lays the matrices out anew when one has been changed in place, as optimizers and `load_state_dict` do.
+    those of `block`, and lays them out anew once an optimizer has made a step, or they have been changed in place or
+    replaced. What is written behind torch's back, through `.data` or NumPy, it does not see.
     """
 
     def __init__(self, block: AttentionBlock, dtype: torch.dtype) -> None:
@@ -82,38 +89,56 @@ class FusedBlock(nn.Module):
         super().__init__()
         self._block = (block,)  # in a tuple, or it would be a submodule
         self._rotary: tuple[Any, ...] = tuple(block.attention.query_key)
-        self._dtype, self._bits = dtype, BITS[dtype]
-        self._library = library()
-        self._watched = [parameter for parameter in block.parameters() if not parameter.is_inference()]
-        self._versions: list[int] | None = None
-        self._memory: int | None = None
+        self._dtype = dtype
+        self._library = library(dtype)
+        self._parts = [module._parameters for module in block.modules()]
+        self._laid_out: _LaidOut | None = None
+        self._lock = Lock()
+        _count_steps()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FusedBlock":
-        return FusedBlock(self._block[0], self._dtype)  # memory of its own
+        return FusedBlock(self._block[0], self._dtype)
 
     def forward(self, streams: Streams, masks: Masks, inputs: Batch) -> Streams:
         x, mask = streams["tokens"], masks["tokens"]
         if not mask.runs:
             raise ValueError("a fused block reads texts that lie in one row, each of which sees all of itself")
-        versions = [parameter._version for parameter in self._watched]
-        if versions != self._versions:
-            self._lay_out()
-            self._versions = versions
+        if x.dtype != torch.float32 or x.device.type != "cpu":
+            raise ValueError(f"a fused block reads a float32 stream on the CPU, and this is {x.dtype} on {x.device}")
+        laid_out = self._up_to_date()  # which stays as it is, whatever other threads find
         x = x.contiguous()
         out = torch.zeros_like(x) if inputs.has_padding else torch.empty_like(x)
         angles = [angle for rotary in self._rotary for angle in rotary.angles(mask, torch.float32)]
         runs: np.ndarray = mask.once("runs", lambda inputs: np.array(inputs.runs, np.int32))
         self._library.run_block(
-            ctypes.byref(self._laid_out),
+            ctypes.byref(laid_out.block),
             ctypes.byref(_Stream(x.data_ptr(), out.data_ptr(), *(angle.data_ptr() for angle in angles))),
-            *(runs.ctypes.data, len(runs), self._bits, torch.get_num_threads()),
+            *(runs.ctypes.data, len(runs), BITS[self._dtype], torch.get_num_threads()),
         )
         return {**streams, "tokens": out}
 
-    def _lay_out(self) -> None:
-        (block,) = self._block
+    def _up_to_date(self) -> "_LaidOut":
+        version: Version = [_steps]
+        for part in self._parts:
+            for parameter in part.values():
+                if parameter is not None:
+                    version += (id(parameter), 0 if parameter.is_inference() else parameter._version)
+        laid_out = self._laid_out
+        if laid_out is None or laid_out.version != version:
+            with self._lock:
+                laid_out = self._laid_out
+                if laid_out is None or laid_out.version != version:
+                    laid_out = self._laid_out = _LaidOut(self._block[0], version, self._library, BITS[self._dtype])
+        return laid_out
+
+
+class _LaidOut:
+    """A block's weights as the kernels read them, as they were at one moment; its memory is its own."""
+
+    def __init__(self, block: AttentionBlock, version: Version, library: ctypes.CDLL, bits: int) -> None:
+        self.version = version
+        self._library, self._bits = library, bits
         self._held: list[Tensor] = []  # what the kernels point to keeps its memory
-        residuals = (block.attention_residual, block.feed_forward_residual)
         matrices = _matrices(block)
         weights: list[Any] = [matrix.weight for matrix in matrices]
         biases: list[Any] = [matrix.bias for matrix in matrices]
@@ -123,14 +148,14 @@ class FusedBlock(nn.Module):
         laid_out = [_Matrix(*two) for two in zip(self._pack(weights), map(self._point, biases), strict=True)]
         if not gated:
             laid_out.insert(2, _Matrix())
-        self._laid_out = _Block(
+        self.block = _Block(
             *(weights[0].shape[1], block.attention.num_attention_heads),
             *(weights[-1].shape[1], _activation(block.feed_forward)),
-            *(self._laid_out_norm(residual) for residual in residuals),
+            *(self._norm(residual) for residual in (block.attention_residual, block.feed_forward_residual)),
             *laid_out,
         )
 
-    def _laid_out_norm(self, residual: Residual) -> _Norm:
+    def _norm(self, residual: Residual) -> _Norm:
         norm = _norm(residual)
         if norm is None:
             return _Norm()
@@ -139,21 +164,35 @@ class FusedBlock(nn.Module):
     def _point(self, vector: Tensor | None) -> int | None:
         if vector is None:
             return None
-        self._held.append(vector.detach().contiguous())
-        return self._held[-1].data_ptr()
+        held = vector.detach().contiguous()
+        self._held.append(held)
+        return held.data_ptr()
 
     def _pack(self, weights: Sequence[Tensor]) -> list[int]:
-        """The matrices as panels, in one piece of memory that is freed with the block; their addresses."""
+        """The matrices as panels, one behind the other; their addresses."""
         sizes = [self._library.packed_bytes(*weight.shape, self._bits) for weight in weights]
-        if self._memory is None:
-            self._memory = self._library.allocate(sum(sizes))
-            if not self._memory:
-                raise MemoryError(f"{sum(sizes)} bytes for a block's weights")
-            finalize(self, self._library.release, self._memory)
-        addresses = list(accumulate(sizes[:-1], initial=self._memory))
+        memory = self._library.allocate(sum(sizes))
+        if not memory:
+            raise MemoryError(f"{sum(sizes)} bytes for a block's weights")
+        # At the end of the program a thread may still be reading it, and the system frees it anyway.
+        finalize(self, self._library.release, memory).atexit = False
+        addresses = list(accumulate(sizes[:-1], initial=memory))
         for weight, address in zip(weights, addresses, strict=True):
-            self._library.pack(weight.detach().contiguous().data_ptr(), *weight.shape, self._bits, address)
+            held = weight.detach().contiguous()
+            self._library.pack(held.data_ptr(), *held.shape, self._bits, address)
         return addresses
+
+
+_steps = 0  # of all optimizers: torch's fused ones do not say which parameters they changed
+
+
+@cache
+def _count_steps() -> None:
+    def count(*_: Any) -> None:
+        global _steps
+        _steps += 1
+
+    register_optimizer_step_post_hook(count)
 
 
 def _matrices(block: Any) -> list[Linear]:

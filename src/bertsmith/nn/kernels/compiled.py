@@ -6,6 +6,7 @@ nothing of torch, so a new torch does not need a new one. Threads are OpenMP's, 
 
 import ctypes
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +17,10 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_name("blocks.cpp")
-NEEDS = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl")
+NEEDS = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl", "avx2", "fma3")
+FLAGS = (
+    "-O3 -std=c++17 -fno-strict-aliasing -fopenmp -fPIC -shared -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma"
+)
 SECONDS = 120  # that the compiler may take; it takes three or four
 
 
@@ -24,13 +28,27 @@ class CannotCompile(Exception):
     """There are no kernels on this machine; the message says why."""
 
 
-def missing() -> str | None:
-    """Why there are no kernels on this machine; None if there are."""
+def missing(dtype: torch.dtype = torch.float32) -> str | None:
+    """Why there are no kernels for these numbers on this machine; None if there are."""
     try:
-        library()
+        library(dtype)
     except CannotCompile as error:
         return str(error)
     return None
+
+
+def library(dtype: torch.dtype = torch.float32) -> ctypes.CDLL:
+    """The compiled kernels; the first call on a machine compiles them.
+
+    Raises:
+        CannotCompile: the processor has not the units, or there is no compiler, or it fails, or its result cannot be kept.
+    """
+    if dtype == torch.bfloat16 and not torch.cpu.get_capabilities().get("avx512_bf16"):
+        raise CannotCompile("this processor has no AVX-512 BF16")
+    made = _made()
+    if isinstance(made, CannotCompile):
+        raise made
+    return made
 
 
 @cache
@@ -39,55 +57,61 @@ def _made() -> ctypes.CDLL | CannotCompile:
         return _load()
     except CannotCompile as error:
         return error
-
-
-def library() -> ctypes.CDLL:
-    """The compiled kernels; the first call on a machine compiles them.
-
-    Raises:
-        CannotCompile: the processor has no AVX-512, or there is no compiler, or it fails, or its result cannot be kept.
-    """
-    made = _made()
-    if isinstance(made, CannotCompile):
-        raise made
-    return made
+    except (OSError, RuntimeError, AttributeError, subprocess.SubprocessError) as error:
+        return CannotCompile(f"the compiled kernels cannot be made or loaded ({error})")
 
 
 def _load() -> ctypes.CDLL:
     can = torch.cpu.get_capabilities()
     if not all(can.get(unit) for unit in NEEDS):
         raise CannotCompile("this processor has no AVX-512")
-    compiler = shutil.which(os.environ.get("CXX") or "g++")
-    if compiler is None:
+    command = shlex.split(os.environ.get("CXX") or "g++")
+    if not command or shutil.which(command[0]) is None:
         raise CannotCompile("no C++ compiler was found: install g++, or name one in CXX")
-    flags = ["-O3", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-march=x86-64-v4"]
-    if can.get("avx512_bf16"):
-        flags.append("-mavx512bf16")
-    about = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    digest = sha256(b"\0".join([SOURCE.read_bytes(), about, *map(str.encode, flags)])).hexdigest()[:16]
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertsmith" / f"blocks-{digest}.so"
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _compile([compiler, *flags, str(SOURCE)], path)
-        return _declared(ctypes.CDLL(str(path)))
-    except OSError as error:
-        raise CannotCompile(f"{path} cannot be used ({error.strerror or error})") from error
+    command += FLAGS.split() + ["-mavx512bf16"] * bool(can.get("avx512_bf16"))
+    about = _run([command[0], "--version"]).stdout
+    digest = sha256(b"\0".join([SOURCE.read_bytes(), about.encode(), *map(str.encode, command)])).hexdigest()[:16]
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    path = (given if given.is_absolute() else Path.home() / ".cache") / "bertsmith" / f"blocks-{digest}.so"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _compile(command, path)
+    return _opened(path)
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        timeout=SECONDS,
+        check=False,
+    )
 
 
 def _compile(command: list[str], path: Path) -> None:
     """Others may be compiling too: whoever is last replaces what is the same."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as folder:
         made = Path(folder) / path.name
-        try:
-            subprocess.run([*command, "-o", str(made)], capture_output=True, check=True, timeout=SECONDS)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            last = (error.stderr or b"").decode(errors="replace").strip().splitlines()[-1:]
-            raise CannotCompile(f"{command[0]} failed{': ' + last[0] if last else ''}") from error
+        done = _run([*command, str(SOURCE), "-o", str(made)])
+        if done.returncode or not made.exists():
+            said = [line for line in done.stderr.splitlines() if "error" in line][:1]
+            raise CannotCompile(": ".join([f"{command[0]} failed", *said]))
+        made.chmod(0o700)
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
         made.replace(path)
 
 
-def _declared(made: ctypes.CDLL) -> ctypes.CDLL:
+def _opened(path: Path) -> ctypes.CDLL:
+    """The library, if nobody but us and root can have put it there: what is loaded is run."""
+    for one in (path.parent, path):
+        about = one.stat()
+        if about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o022:
+            raise CannotCompile(f"{one} could have been written by others: remove it, or make it yours alone")
+    made = ctypes.CDLL(str(path))
     number, pointer = ctypes.c_int, ctypes.c_void_p
     made.packed_bytes.restype = ctypes.c_size_t
     made.packed_bytes.argtypes = [number] * 3
