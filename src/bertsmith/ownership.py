@@ -76,9 +76,8 @@ def _is_still_there(path: Path, lock: int) -> bool:
 
 def _owner(path: Path) -> str:
     said = "another process"
-    for _ in range(
-        100
-    ):  # it may be writing its name just now: until then the file is empty or names an owner before it
+    # It may be writing its name just now; until then the file is empty, or names an owner before it.
+    for _ in range(100):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             owner = json.loads(path.read_text(encoding="utf-8"))
             said = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"

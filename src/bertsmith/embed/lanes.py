@@ -2,8 +2,7 @@
 
 A lane makes of a model the one that runs: the same modules and parameters, in which blocks have given way to those of
 `bertsmith.nn.kernels`, or where that cannot be, matrices of attention and feed-forward layers to those of
-`bertsmith.nn.packed`.
-What it does not know, it leaves as it is.
+`bertsmith.nn.packed`. What it does not know, it leaves as it is.
 """
 
 import copy
