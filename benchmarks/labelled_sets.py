@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ SETS = {
     "stsb": Labelled("regress", "glue", "STS-B/train.tsv", "STS-B/dev.tsv", published="85.8, test"),
     "ewt": Labelled("tag", "ud-en-ewt", "en_ewt-ud-train.rebuilt.conllu", "en_ewt-ud-dev.conllu"),
     "wnut": Labelled("tag", "wnut17", "wnut17train.conll", "emerging.dev.conll"),
+    "wikiann": Labelled("tag", "wikiann", "train.conll", "dev.conll"),
     "squad": Labelled("span", "squad-dev", "train.json", "dev.json", published="88.5 F1, full train"),
     "codah": Labelled(
         "choice",
@@ -61,6 +63,8 @@ def finetuning(name: str, model: Path | Checkpoint, folder: Path, limit: int | N
     pack = Path(found.stdout.strip())
     if name == "squad":
         pack = _squad(pack, folder, limit)
+    elif name == "wikiann":
+        pack = _wikiann(pack, folder)
     dev = pack / labelled.dev
     if limit is not None and name != "squad":
         text = dev.read_text(encoding="utf-8")
@@ -92,6 +96,14 @@ def _squad(pack: Path, folder: Path, limit: int | None) -> Path:
             paragraphs = math.ceil(limit / 5 / len(part))  # of about five questions
             part = [article | {"paragraphs": article["paragraphs"][:paragraphs]} for article in part]
         (folder / name).write_text(json.dumps({"data": part}), encoding="utf-8")
+    return folder
+
+
+def _wikiann(pack: Path, folder: Path) -> Path:
+    """English train and dev without the language before each word."""
+    for name in ("train", "dev"):
+        text = (pack / "en" / name).read_text(encoding="utf-8")
+        (folder / f"{name}.conll").write_text(re.sub(r"^en:", "", text, flags=re.MULTILINE), encoding="utf-8")
     return folder
 
 

@@ -4,10 +4,11 @@
 
 Three encoders of the shape of `modern:mini` are pretrained on the same sentence pairs in the same order, from the same
 weights, for the same number of tokens (Devlin et al. 2018, §5.1, table 5): by masked LM, by masked LM and next sentence, and
-from left to right. Each is fine-tuned as `finetune` does it by default on paraphrases (MRPC), names (WNUT-17) and answers
-(SQuAD), with every seed, beside the same network without pretraining. A left-to-right encoder stays so in fine-tuning.
+from left to right. Each is fine-tuned as `finetune` does it by default on paraphrases (MRPC), names (WNUT-17, WikiAnn), parts of
+speech (EWT) and answers (SQuAD), with every seed, beside the same network without pretraining. A left-to-right encoder stays so
+in fine-tuning.
 
-Then the shipped model (`--model`) and its random twin on all the sets of `measure_finetuning.py`.
+Then a model (`--model`; the shipped one if none is given) and its random twin on all the sets of `measure_finetuning.py`.
 
 Everything is kept in FOLDER as it comes: the same command goes on where it was broken off. `--parts` chooses. A difference
 is called one if the 95 % confidence interval of the differences, seed by seed, has no zero in it.
@@ -36,7 +37,7 @@ from bertsmith.tasks import Finetuning, random_twin
 from bertsmith.tasks.metrics import confidence_interval, mean_and_spread
 from bertsmith.train import Pretraining, Recipe, read_log
 
-OF_ENCODERS = ("mrpc", "wnut", "squad")
+OF_ENCODERS = ("mrpc", "wnut", "wikiann", "ewt", "squad")
 RANDOM = "not pretrained"
 
 
@@ -65,14 +66,14 @@ def encoders() -> dict[str, Recipe]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="shards with a held-out split")
+    parser.add_argument("--data", type=Path, help="shards with a held-out split, for the encoders")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=float, default=6.0, help="of pretraining, in millions")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--limit", type=int, default=2000, help="training examples of a set")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--model", type=Path, default=Path(DEFAULT))
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="for the shipped model")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), help="other sets than these")
     parser.add_argument("--parts", nargs="+", default=["encoders", "model"], choices=["encoders", "model"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true")
@@ -81,11 +82,13 @@ def main() -> None:
     results = Results(options.out / "results.jsonl")
     options.out.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {}
+    if "encoders" in options.parts and options.data is None:
+        parser.error("--data SHARDS is needed to pretrain the encoders")
     if "encoders" in options.parts:
         told["encoders"] = of_encoders(options, results)
     if "model" in options.parts:
         sides = {"pretrained": lambda _: load_model(options.model), RANDOM: twins(options.model)}
-        told["model"] = compared("model", sides, options.sets, options, results)
+        told["model"] = compared("model", sides, options.sets or list(SETS), options, results)
     if options.json:
         print(json.dumps(told))
 
@@ -99,7 +102,7 @@ def of_encoders(options: argparse.Namespace, results: Results) -> dict[str, Any]
         print(f"{name}: {heldout['tokens']:,} tokens, held out {json.dumps(heldout['heldout'])}", flush=True)
         sides[name] = lambda _, folder=folder: load_model(folder)
     sides[RANDOM] = twins(options.out / "masked-LM")
-    return compared("encoders", sides, OF_ENCODERS, options, results)
+    return compared("encoders", sides, options.sets or OF_ENCODERS, options, results)
 
 
 def pretrain(recipe: Recipe, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
