@@ -5,8 +5,8 @@
 Three encoders of the shape of `modern:mini` are pretrained on the same sentence pairs in the same order, from the same
 weights, for the same number of tokens (Devlin et al. 2018, §5.1, table 5): by masked LM, by masked LM and next sentence, and
 from left to right. Each is fine-tuned as `finetune` does it by default on paraphrases (MRPC), names (WNUT-17, WikiAnn), word
-classes (EWT) and answers (SQuAD), with every seed, beside the same network without pretraining. A left-to-right encoder stays so
-in fine-tuning.
+classes (EWT) and answers (SQuAD), with every seed, beside the same network without pretraining. A left-to-right encoder stays
+so in fine-tuning.
 
 Then a model (`--model`; the shipped one if none is given) and its random twin on all the sets of `measure_finetuning.py`.
 

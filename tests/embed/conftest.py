@@ -29,7 +29,7 @@ def made() -> Callable[..., Checkpoint]:
     def make(*, pooler: bool = True, mix: nn.ScalarMix.Config | None = None) -> Checkpoint:
         vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS, *(f"##{x}" for x in LETTERS)))
         encoder = replace(bert.encoder(12, 2, 2), vocab_size=len(vocabulary))
-        model = nn.Model.Config(encoder=encoder, pooler=pooler, mix=mix).initialized(3)
+        model = nn.Model.Config(encoder=encoder, pooler=pooler, mix=mix).initialized(3).eval()  # as a loaded one is
         return Checkpoint(model=model, tokenizer=Tokenizer(vocabulary, max_length=16))
 
     return make

@@ -18,7 +18,18 @@ from bertsmith import LoadedModel, nn
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.cli import main
 from bertsmith.config import from_dict, to_dict
-from bertsmith.embed import BFloat16, Embedder, EmbedOptions, Float32, Lane, Windows, embed_file, in_one_row, lanes
+from bertsmith.embed import (
+    BFloat16,
+    Embedder,
+    EmbedOptions,
+    Float32,
+    Int8,
+    Lane,
+    Windows,
+    embed_file,
+    in_one_row,
+    lanes,
+)
 from bertsmith.nn.feed_forward import ACTIVATIONS
 from bertsmith.nn.kernels import missing
 from bertsmith.nn.packed import KERNELS, DirectLinear, PackedLinear
@@ -35,9 +46,8 @@ TEXTS = [
     "river " * 300,
 ]
 
-fast = pytest.mark.skipif(
-    BFloat16().missing() is not None, reason=f"this processor has no {BFloat16().missing()}, so the lane is float32"
-)
+fast = pytest.mark.skipif(BFloat16().missing() is not None, reason=f"{BFloat16().missing()}, so the lane is float32")
+faster = pytest.mark.skipif(Int8().missing() is not None, reason=f"{Int8().missing()}, so the lane is float32")
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -76,15 +86,30 @@ def test_bfloat16_with_real_weights(minilm: LoadedModel, computed_by: str) -> No
     assert minilm.embed(TEXTS).tobytes() == exact.tobytes()  # and the model is left as it was
 
 
+@faster
+def test_int8_with_real_weights(minilm: LoadedModel, computed_by: str) -> None:
+    embedder = in_lane(minilm, Int8())
+    if computed_by == "operators":  # there are none in 8 bits
+        assert embedder.lane == Float32() and "Computed in float32, and not in int8: no compiler." in embedder.about
+        return
+    assert embedder.lane == Int8() and "Computed in int8." in embedder.about
+    exact, found = minilm.embed(TEXTS), embedder.embed(TEXTS).vectors
+    alike = cosines(exact, found)
+    assert alike[1] > 0.99  # the text without words, of two tokens
+    assert 0.995 < np.delete(alike, 1).min() < 0.9999
+
+
 @fast
-def test_it_ranks_as_float32_does(minilm: LoadedModel, stsb: list[tuple[str, str, float]]) -> None:
+@faster
+def test_they_rank_as_float32_does(minilm: LoadedModel, stsb: list[tuple[str, str, float]]) -> None:
     first, second, scores = zip(*stsb, strict=True)
 
     def alike(lane: Lane) -> float:
         vectors = in_lane(minilm, lane).embed([*first, *second]).vectors
         return spearman(list(cosines(vectors[: len(first)], vectors[len(first) :])), list(scores))
 
-    assert alike(BFloat16()) >= 0.995 * alike(Float32())
+    exact = alike(Float32())
+    assert min(alike(BFloat16()), alike(Int8())) >= 0.995 * exact
 
 
 @fast
@@ -137,8 +162,12 @@ def test_every_option_works_in_it(small: LoadedModel, changes: dict[str, Any]) -
 
 
 @fast
-def test_newer_encoders_too(made: Callable[..., Checkpoint]) -> None:
-    """Gates, rotary positions, gated layers, no biases; and a left-to-right mask, which no run can stand for."""
+@faster
+def test_newer_encoders_too(made: Callable[..., Checkpoint], computed_by: str) -> None:
+    """Gates, rotary positions, gated layers, no biases; and a left-to-right mask, which no run can stand for.
+
+    What the kernels do not know, int8 leaves to others, and says it.
+    """
     checkpoint = made()
     size = checkpoint.model.config.encoder.known_vocab_size
     encoder = replace(modern.encoder(12, 2, 2), vocab_size=size)
@@ -147,8 +176,11 @@ def test_newer_encoders_too(made: Callable[..., Checkpoint]) -> None:
     left = replace(bert.encoder(12, 2, 2), vocab_size=size, masks={"tokens": nn.Causal()})
     for config in (encoder, replace(encoder, layers=(nn.Layers(count=2, block=gated),)), left):
         other = replace(checkpoint, model=nn.Model.Config(encoder=config, pooler=False).initialized(3))
-        exact, found = (in_lane(other, lane).embed(LETTERS).vectors for lane in (Float32(), BFloat16()))
-        assert cosines(exact, found).min() > 0.999
+        exact, found, bytes_ = (in_lane(other, lane) for lane in (Float32(), BFloat16(), Int8()))
+        vectors = exact.embed(LETTERS).vectors
+        assert cosines(vectors, found.embed(LETTERS).vectors).min() > 0.999
+        assert cosines(vectors, bytes_.embed(LETTERS).vectors).min() > 0.99
+        assert bytes_.lane == (Int8() if config is encoder and computed_by == "kernels" else Float32())
 
 
 def test_rows_without_padding_are_what_packed_rows_are(small: LoadedModel) -> None:

@@ -12,7 +12,7 @@ records.py        vectors as JSON lines
 from bertsmith.embed.batches import batch_encodings, groups_by_length, in_one_row
 from bertsmith.embed.embedder import Embedder, HiddenStates, Vectors, finished
 from bertsmith.embed.files import Written, embed_file
-from bertsmith.embed.lanes import BFloat16, Float32, Lane
+from bertsmith.embed.lanes import BFloat16, Float32, Int8, Lane
 from bertsmith.embed.options import Cut, EmbedOptions, LongTexts, Text, Windows
 from bertsmith.embed.reading import GivenText, TextFile, read_text_file
 from bertsmith.embed.records import vector_records
@@ -26,6 +26,7 @@ __all__ = [
     "Float32",
     "GivenText",
     "HiddenStates",
+    "Int8",
     "Lane",
     "LongTexts",
     "Text",

@@ -15,7 +15,7 @@ from bertsmith.checkpoints.sentence_transformers import MODULES
 from bertsmith.config import require
 from bertsmith.data import Batch
 from bertsmith.embed.batches import batch_encodings, groups_by_length, in_one_row
-from bertsmith.embed.lanes import Float32, Lane, packs, slowed
+from bertsmith.embed.lanes import Float32, Lane, slowed
 from bertsmith.embed.options import Cut, EmbedOptions, Text
 from bertsmith.embed.token_vectors import TokenVectors, of_tokens, of_words
 from bertsmith.nn import Model, OutputLayer, PoolerPooling
@@ -266,9 +266,9 @@ def _lane(wanted: Lane, model: Model) -> tuple[Lane, str]:
     """The lane that is taken, and why it is another one than wanted."""
     if isinstance(wanted, Float32):
         return wanted, ""
-    if lacks := wanted.missing():
-        return Float32(), f"this processor has no {lacks}"
-    if not packs(model):
+    if reason := wanted.missing():
+        return Float32(), reason
+    if not wanted.knows(model):
         return Float32(), "the encoder has no attention or feed-forward layers of a known kind"
     return wanted, ""
 

@@ -28,8 +28,12 @@ class Lane(Part):
     dtype: ClassVar[torch.dtype] = torch.float32
 
     def missing(self) -> str | None:
-        """What this machine lacks for it, in words; None if it lacks nothing."""
+        """Why this machine cannot compute in it, in words; None if it can."""
         return None
+
+    def knows(self, model: Model) -> bool:
+        """Whether there is anything in the encoder that it can make faster."""
+        return bool(_known(model))
 
     def of(self, model: Model) -> Model:
         """The model that runs; it shares its parameters with `model`, which stays as it is."""
@@ -53,25 +57,38 @@ class BFloat16(Lane, kind="bfloat16"):
 
     def missing(self) -> str | None:
         native = torch.cpu.get_capabilities()
-        return None if native.get("avx512_bf16") or native.get("amx_bf16") else "units for bfloat16"
+        return (
+            None if native.get("avx512_bf16") or native.get("amx_bf16") else "this processor has no units for bfloat16"
+        )
 
     def of(self, model: Model) -> Model:
         return _running(model, self.dtype, PackedLinear)
 
 
-def packs(model: Model) -> bool:
-    """Whether there is anything in the encoder that a lane can make faster."""
-    return bool(_known(model))
+@dataclass(frozen=True)
+class Int8(Lane, kind="int8"):
+    """The blocks' matrix products in 8 bits, from ranges that are found for each token; everything else as in bfloat16."""
+
+    dtype = torch.int8
+
+    def missing(self) -> str | None:
+        return missing(self.dtype)
+
+    def knows(self, model: Model) -> bool:
+        return _fuses(model, self.dtype)
+
+    def of(self, model: Model) -> Model:
+        return _running(model, self.dtype, DirectLinear if BFloat16().missing() else PackedLinear)
 
 
 def slowed(model: Model, lane: Lane) -> str | None:
     """Why blocks that kernels of our own could compute on this processor are left to torch's operators; None if none are."""
-    return missing(lane.dtype) if _fuses(model) and torch.cpu.get_capabilities().get("avx512_f") else None
+    return missing(lane.dtype) if _fuses(model, lane.dtype) and torch.cpu.get_capabilities().get("avx512_f") else None
 
 
-def _fuses(model: Model) -> bool:
-    masks = model.config.encoder.masks.values()
-    return _is_plain(model) and all(mask.only_parts_sequences for mask in masks) and any(map(can_fuse, _blocks(model)))
+def _fuses(model: Model, dtype: torch.dtype) -> bool:
+    parts_sequences = all(mask.only_parts_sequences for mask in model.config.encoder.masks.values())
+    return _is_plain(model) and parts_sequences and any(can_fuse(block, dtype) for block in _blocks(model))
 
 
 def _is_plain(model: Model) -> bool:
@@ -105,8 +122,8 @@ def _joined(module: FeedForward) -> Activation | None:
 def _running(model: Model, dtype: torch.dtype, make: Callable[[Linear, Activation | None], nn.Module]) -> Model:
     """`model` with other blocks and matrices; all other parameters are the same tensors."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    if _fuses(model) and not missing(dtype):
-        memo |= {id(block): FusedBlock(block, dtype) for block in _blocks(model) if can_fuse(block)}
+    if _fuses(model, dtype) and not missing(dtype):
+        memo |= {id(block): FusedBlock(block, dtype) for block in _blocks(model) if can_fuse(block, dtype)}
     fused = {linear for block in _blocks(model) if id(block) in memo for linear in block.modules()}
     memo |= {id(linear): make(linear, name) for linear, name in _known(model).items() if linear not in fused}
     copied = copy.deepcopy(model, memo)

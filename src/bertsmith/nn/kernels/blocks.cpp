@@ -6,20 +6,23 @@
 // the cache and threads never wait for each other. Where there are fewer groups than threads, the threads share each product
 // by its columns instead.
 //
-// The numbers that enter a product are float32, or bfloat16 where the processor multiplies them. Everything else is
-// float32: sums, the softmax, normalizations, and the stream of vectors that enters and leaves.
+// The numbers that enter a product are float32, or where the processor multiplies them, bfloat16 or bytes; with bytes,
+// attention's own two products are in the others that are left. Everything else is float32: sums, the softmax,
+// normalizations, and the stream of vectors that enters and leaves.
 //
-// A word is the 32 bits that one lane of a vector multiplies at once: a float32 number, or two bfloat16 numbers that are
-// neighbours in the sum. So products of both kinds are the same loop over words.
+// A word is the 32 bits that one lane of a vector multiplies at once: a float32 number, or two bfloat16 numbers or four bytes
+// that are neighbours in the sum. So products of all kinds are the same loop over words.
 
 #include <immintrin.h>
 #include <omp.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -35,8 +38,11 @@ constexpr std::size_t LARGE_PAGE = 1 << 21;
 
 struct Float32 {
     using Number = float;
+    using Sums = __m512;
     static constexpr int per_word = 1;
-    static __m512 add_product(__m512 sum, Word a, __m512i b) {
+    static Sums nothing() { return _mm512_setzero_ps(); }
+    static __m512 floats(Sums sums) { return sums; }
+    static Sums add_product(Sums sum, Word a, __m512i b) {
         return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_set1_epi32(a)), _mm512_castsi512_ps(b), sum);
     }
     static __m512 load(const Number* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
@@ -47,8 +53,11 @@ struct Float32 {
 #ifdef __AVX512BF16__
 struct BFloat16 {
     using Number = std::uint16_t;
+    using Sums = __m512;
     static constexpr int per_word = 2;
-    static __m512 add_product(__m512 sum, Word a, __m512i b) {
+    static Sums nothing() { return _mm512_setzero_ps(); }
+    static __m512 floats(Sums sums) { return sums; }
+    static Sums add_product(Sums sum, Word a, __m512i b) {
         return _mm512_dpbf16_ps(sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(a));
     }
     static __m512 load(const Number* from, __mmask16 mask) {
@@ -62,6 +71,23 @@ struct BFloat16 {
         Number bits[16];
         store(bits, _mm512_set1_ps(x), 1);
         return bits[0];
+    }
+};
+using Half = BFloat16;
+#else
+using Half = Float32;
+#endif
+
+#ifdef __AVX512VNNI__
+// What enters is a number of steps, 0 to 255, above the least of its row; a weight is one of -127 to 127 steps of its column.
+struct Byte {
+    using Number = std::uint8_t;
+    typedef int Sums __attribute__((vector_size(64)));  // as __m512i, g++ 12 would write them to memory at each step
+    static constexpr int per_word = 4;
+    static Sums nothing() { return Sums{}; }
+    static __m512 floats(Sums sums) { return _mm512_cvtepi32_ps((__m512i)sums); }
+    static Sums add_product(Sums sum, Word a, __m512i b) {
+        return (Sums)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(a), b);
     }
 };
 #endif
@@ -136,9 +162,9 @@ __m512 activated(__m512 x, int activation) {
 // rows x (16 vectors) sums of `words` products each; `b` has PANEL words for each of them.
 template <class N, int rows, int vectors>
 void tile(const Word* a, std::size_t a_stride, const Word* b, int words, float* sums) {
-    __m512 sum[rows][vectors];
+    typename N::Sums sum[rows][vectors];
     for (auto& row : sum)
-        for (auto& one : row) one = _mm512_setzero_ps();
+        for (auto& one : row) one = N::nothing();
     for (int k = 0; k < words; ++k, b += PANEL) {
         __m512i weights[vectors];
         for (int v = 0; v < vectors; ++v) weights[v] = _mm512_loadu_si512(b + 16 * v);
@@ -146,7 +172,7 @@ void tile(const Word* a, std::size_t a_stride, const Word* b, int words, float* 
             for (int v = 0; v < vectors; ++v) sum[r][v] = N::add_product(sum[r][v], a[r * a_stride + k], weights[v]);
     }
     for (int r = 0; r < rows; ++r)
-        for (int v = 0; v < vectors; ++v) _mm512_store_ps(sums + r * PANEL + 16 * v, sum[r][v]);
+        for (int v = 0; v < vectors; ++v) _mm512_store_ps(sums + r * PANEL + 16 * v, N::floats(sum[r][v]));
 }
 
 template <class N>
@@ -220,15 +246,39 @@ T* room(std::vector<T>& held, std::size_t size) {
     return held.data();
 }
 
-template <class N>
-struct Scratch {
-    std::vector<typename N::Number> rounded, mixed, heads, inner;
-    std::vector<float> between;
+// A row's least number, and the step from one byte to the next.
+struct Range {
+    float least, step;
 };
 
-// To `out` or to `rounded` or to both.
-template <class N>
-void normalize(const Norm& norm, const float* x, float* out, typename N::Number* rounded, int size) {
+// Rows of vectors as they enter a product; only bytes have ranges.
+template <class D>
+struct Rows {
+    const typename D::Number* numbers;
+    const Range* ranges;
+};
+
+// The memory for them.
+template <class D>
+struct Entrance {
+    std::vector<typename D::Number> numbers;
+    std::vector<Range> ranges;
+    void hold(std::size_t rows, int size) {
+        room(numbers, rows * size);
+        room(ranges, D::per_word == 4 ? rows : 0);
+    }
+    Rows<D> rows() const { return {numbers.data(), ranges.data()}; }
+};
+
+// N are the numbers of attention's own products, D those of the products with matrices.
+template <class N, class D>
+struct Scratch {
+    std::vector<typename N::Number> heads, mixed, inner;
+    std::vector<float> between;
+    Entrance<D> given, attended, activated;
+};
+
+void normalize(const Norm& norm, const float* x, float* out, int size) {
     __m512 total = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
     for (int c = 0; c < size; c += 16) total = _mm512_add_ps(total, _mm512_maskz_loadu_ps(first(size - c), x + c));
     const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / size);
@@ -241,15 +291,63 @@ void normalize(const Norm& norm, const float* x, float* out, typename N::Number*
     for (int c = 0; c < size; c += 16) {
         const __mmask16 mask = first(size - c);
         const __m512 apart = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + c), mean), scale);
-        const __m512 y = _mm512_fmadd_ps(apart, load(norm.weight, c, mask), load(norm.bias, c, mask));
-        if (out) _mm512_mask_storeu_ps(out + c, mask, y);
-        if (rounded) N::store(rounded + c, y, mask);
+        _mm512_mask_storeu_ps(out + c, mask, _mm512_fmadd_ps(apart, load(norm.weight, c, mask), load(norm.bias, c, mask)));
     }
 }
 
-template <class N>
-void round_row(const float* x, typename N::Number* rounded, int size) {
-    for (int c = 0; c < size; c += 16) N::store(rounded + c, load(x, c, first(size - c)), first(size - c));
+// One row of numbers N enters as row `r`.
+template <class N, class D>
+void enter(const typename N::Number* x, Entrance<D>& to, std::size_t r, int size) {
+    typename D::Number* numbers = to.numbers.data() + r * size;
+    if constexpr (D::per_word == 4) {
+        __m512 low = _mm512_set1_ps(__builtin_inff()), high = _mm512_set1_ps(-__builtin_inff()), odd = _mm512_setzero_ps();
+        for (int c = 0; c < size; c += 16) {
+            const __mmask16 mask = first(size - c);
+            const __m512 some = N::load(x + c, mask);
+            low = _mm512_mask_min_ps(low, mask, low, some);
+            high = _mm512_mask_max_ps(high, mask, high, some);
+            odd = _mm512_fmadd_ps(some, _mm512_setzero_ps(), odd);  // zero, but for infinity and NaN, which min and max drop
+        }
+        const float least = _mm512_reduce_min_ps(low) + _mm512_reduce_add_ps(odd);
+        const float step = (_mm512_reduce_max_ps(high) - least) / 255;
+        const __m512 inverse = _mm512_set1_ps(step > 0 ? 1 / step : 0);
+        for (int c = 0; c < size; c += 16) {
+            const __mmask16 mask = first(size - c);
+            const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(N::load(x + c, mask), _mm512_set1_ps(least)), inverse);
+            _mm512_mask_cvtusepi32_storeu_epi8(numbers + c, mask, _mm512_cvtps_epi32(steps));
+        }
+        to.ranges[r] = {least, step};
+    } else {
+        for (int c = 0; c < size; c += 16) D::store(numbers + c, N::load(x + c, first(size - c)), first(size - c));
+    }
+}
+
+// All rows, unless they are in those numbers already.
+template <class N, class D>
+Rows<D> entered(const typename N::Number* x, Entrance<D>& to, int rows, int size, Team team) {
+    if constexpr (std::is_same_v<N, D>) return {x, nullptr};
+    for (int r = team.part; r < rows; r += team.parts) enter<N, D>(x + (std::size_t)r * size, to, r, size);
+    team.wait();
+    return to.rows();
+}
+
+// Rows, from row `begin` on, times a matrix, and its bias: `store(row, column, sums, mask)` gets 16 at a time, and counts rows from
+// `begin`. Behind a matrix of bytes are each column's step, and its sum.
+template <class D, class Store>
+void times(Rows<D> x, int begin, int rows, int size, const Matrix& matrix, int columns, Team team, Store store) {
+    const int words = size / D::per_word;
+    const Word* a = reinterpret_cast<const Word*>(x.numbers) + (std::size_t)begin * words;
+    product<D>(a, words, rows, matrix.panels, words, columns, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
+        __m512 rest = load(matrix.bias, c, mask);
+        if constexpr (D::per_word == 4) {
+            const int all = panels(columns) * PANEL;
+            const float* steps = reinterpret_cast<const float*>(matrix.panels + (std::size_t)all * words);
+            const Range range = x.ranges[begin + r];
+            rest = _mm512_fmadd_ps(_mm512_set1_ps(range.least), load(steps + all, c, mask), rest);
+            sum = _mm512_mul_ps(sum, _mm512_mul_ps(_mm512_set1_ps(range.step), load(steps, c, mask)));
+        }
+        store(r, c, _mm512_add_ps(sum, rest), mask);
+    });
 }
 
 // Rotary positions (Su et al. 2021): component i and component i + size / 2 are a plane that is turned.
@@ -332,34 +430,29 @@ struct Stream {
 };
 
 // The block for some texts, the rows of which lie one after the other.
-template <class N>
-void read(const Block& block, const Stream& stream, const Text* texts, int count, Scratch<N>& scratch, Team team) {
+template <class N, class D>
+void read(const Block& block, const Stream& stream, const Text* texts, int count, Scratch<N, D>& scratch, Team team) {
     using Number = typename N::Number;
-    constexpr int per = N::per_word;
     const int hidden = block.hidden, inner = block.inner, size = hidden / block.heads;
     const std::size_t origin = texts[0].start;
     const int rows = rows_of(texts, count);
     const float* x = stream.x + origin * hidden;
     float* out = stream.out + origin * hidden;
-    Number *rounded = scratch.rounded.data(), *heads = scratch.heads.data();
-    Number *mixed = scratch.mixed.data(), *within = scratch.inner.data();
+    Number *heads = scratch.heads.data(), *mixed = scratch.mixed.data(), *within = scratch.inner.data();
     float* between = scratch.between.data();
-    const auto words = [](const Number* from) { return reinterpret_cast<const Word*>(from); };
+    thread_local std::vector<float> row_room;
+    float* normalized = room(row_room, hidden);
     const auto place = [hidden](int r, int c = 0) { return (std::size_t)r * hidden + c; };
     const Norm &attention_norm = block.attention_norm, &feed_forward_norm = block.feed_forward_norm;
+    const auto give = [&](const Norm& norm, const float* row, int r) {
+        if (norm.place == Norm::BEFORE) normalize(norm, row, normalized, hidden);
+        enter<Float32, D>(norm.place == Norm::BEFORE ? normalized : row, scratch.given, r, hidden);
+    };
 
-    for (int r = team.part; r < rows; r += team.parts) {
-        if (attention_norm.place == Norm::BEFORE)
-            normalize<N>(attention_norm, x + place(r), nullptr, rounded + place(r), hidden);
-        else
-            round_row<N>(x + place(r), rounded + place(r), hidden);
-    }
+    for (int r = team.part; r < rows; r += team.parts) give(attention_norm, x + place(r), r);
     team.wait();
-    product<N>(words(rounded), hidden / per, rows, block.query_key_value.panels, hidden / per, 3 * hidden, team,
-               [&](int r, int c, __m512 sum, __mmask16 mask) {
-                   sum = _mm512_add_ps(sum, load(block.query_key_value.bias, c, mask));
-                   N::store(heads + 3 * place(r) + c, sum, mask);
-               });
+    times<D>(scratch.given.rows(), 0, rows, hidden, block.query_key_value, 3 * hidden, team,
+             [&](int r, int c, __m512 sum, __mmask16 mask) { N::store(heads + 3 * place(r) + c, sum, mask); });
     team.wait();
     if (stream.cosines) {
         for (int r = team.part; r < rows; r += team.parts)
@@ -375,68 +468,63 @@ void read(const Block& block, const Stream& stream, const Text* texts, int count
         attend<N>(heads + 3 * place(row) + head, 3 * hidden, hidden, text.length, size, mixed + place(row, head));
     }
     team.wait();
+    const Rows<D> attended = entered<N, D>(mixed, scratch.attended, rows, hidden, team);
     for (int begin = 0; begin < rows; begin += INNER_ROWS) {
         const int some = std::min(INNER_ROWS, rows - begin);
-        const float* entered = x + place(begin);
+        const float* entering = x + place(begin);
         float* left = out + place(begin);
-        Number* given = rounded + place(begin);
-        product<N>(words(mixed + place(begin)), hidden / per, some, block.output.panels, hidden / per, hidden, team,
-                   [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.output.bias, c, mask)),
-                                           load(entered + place(r), c, mask));
-                       _mm512_mask_storeu_ps(between + place(r, c), mask, sum);
-                   });
+        times<D>(attended, begin, some, hidden, block.output, hidden, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
+            sum = _mm512_add_ps(sum, load(entering + place(r), c, mask));
+            _mm512_mask_storeu_ps(between + place(r, c), mask, sum);
+        });
         team.wait();
         for (int r = team.part; r < some; r += team.parts) {
             float* row = between + place(r);
-            if (attention_norm.place == Norm::AFTER) normalize<N>(attention_norm, row, row, given + place(r), hidden);
-            if (feed_forward_norm.place == Norm::BEFORE)
-                normalize<N>(feed_forward_norm, row, nullptr, given + place(r), hidden);
-            else if (attention_norm.place != Norm::AFTER)
-                round_row<N>(row, given + place(r), hidden);
+            if (attention_norm.place == Norm::AFTER) normalize(attention_norm, row, row, hidden);
+            give(feed_forward_norm, row, r);
         }
         team.wait();
+        const Rows<D> given = scratch.given.rows();
         const auto inner_place = [inner](int r, int c) { return (std::size_t)r * inner + c; };
         const Matrix& activated_one = block.gate.panels ? block.gate : block.up;
-        product<N>(words(given), hidden / per, some, activated_one.panels, hidden / per, inner, team,
-                   [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       sum = activated(_mm512_add_ps(sum, load(activated_one.bias, c, mask)), block.activation);
-                       N::store(within + inner_place(r, c), sum, mask);
-                   });
+        times<D>(given, 0, some, hidden, activated_one, inner, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
+            N::store(within + inner_place(r, c), activated(sum, block.activation), mask);
+        });
         if (block.gate.panels)  // the same threads have the same columns, so none has to wait
-            product<N>(words(given), hidden / per, some, block.up.panels, hidden / per, inner, team,
-                       [&](int r, int c, __m512 sum, __mmask16 mask) {
-                           Number* here = within + inner_place(r, c);
-                           sum = _mm512_add_ps(sum, load(block.up.bias, c, mask));
-                           N::store(here, _mm512_mul_ps(sum, N::load(here, mask)), mask);
-                       });
+            times<D>(given, 0, some, hidden, block.up, inner, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
+                Number* here = within + inner_place(r, c);
+                N::store(here, _mm512_mul_ps(sum, N::load(here, mask)), mask);
+            });
         team.wait();
-        product<N>(words(within), inner / per, some, block.down.panels, inner / per, hidden, team,
-                   [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       sum = _mm512_add_ps(_mm512_add_ps(sum, load(block.down.bias, c, mask)),
-                                           load(between + place(r), c, mask));
-                       _mm512_mask_storeu_ps(left + place(r, c), mask, sum);
-                   });
+        const Rows<D> activated = entered<N, D>(within, scratch.activated, some, inner, team);
+        times<D>(activated, 0, some, inner, block.down, hidden, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
+            sum = _mm512_add_ps(sum, load(between + place(r), c, mask));
+            _mm512_mask_storeu_ps(left + place(r, c), mask, sum);
+        });
         team.wait();
         if (feed_forward_norm.place == Norm::AFTER)
             for (int r = team.part; r < some; r += team.parts)
-                normalize<N>(feed_forward_norm, left + place(r), left + place(r), nullptr, hidden);
+                normalize(feed_forward_norm, left + place(r), left + place(r), hidden);
     }
 }
 
-template <class N>
-Scratch<N>& scratch(const Block& block, int rows) {
-    thread_local Scratch<N> held;
+template <class N, class D>
+Scratch<N, D>& scratch(const Block& block, int rows) {
+    thread_local Scratch<N, D> held;
     const std::size_t all = (std::size_t)rows * block.hidden, some = std::min(rows, INNER_ROWS);
-    room(held.rounded, all);
-    room(held.mixed, all);
     room(held.heads, 3 * all);
+    room(held.mixed, all);
     room(held.inner, some * block.inner);
     room(held.between, some * block.hidden);
+    held.given.hold(rows, block.hidden);
+    if (!std::is_same_v<N, D>) {
+        held.attended.hold(rows, block.hidden);
+        held.activated.hold(some, block.inner);
+    }
     return held;
 }
 
-template <class N>
+template <class N, class D>
 void run_texts(const Block& block, const Stream& stream, const Text* texts, int count, int threads) {
     std::vector<int> groups{0};  // the first text of each, and the end
     const int all = rows_of(texts, count), most = std::max(ROWS * 8, std::min(GROUP_ROWS, all / (2 * threads)));
@@ -449,13 +537,17 @@ void run_texts(const Block& block, const Stream& stream, const Text* texts, int 
         for (int g = number - 1; g >= 0; --g) {  // the longest texts are last
             const int some = groups[g + 1] - groups[g];
             const Text* begin = texts + groups[g];
-            read<N>(block, stream, begin, some, scratch<N>(block, rows_of(begin, some)), Team{});
+            read<N, D>(block, stream, begin, some, scratch<N, D>(block, rows_of(begin, some)), Team{});
         }
     } else {
-        Scratch<N>& shared = scratch<N>(block, all);
+        Scratch<N, D>& shared = scratch<N, D>(block, all);
 #pragma omp parallel num_threads(threads)
-        read<N>(block, stream, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
+        read<N, D>(block, stream, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
     }
+}
+
+std::size_t place_in_panels(int column, int word, int words) {
+    return ((std::size_t)(column / PANEL) * words + word) * PANEL + column % PANEL;
 }
 
 template <class N>
@@ -463,26 +555,56 @@ void pack_panels(const float* weight, int columns, int size, Word* to) {
     using Number = typename N::Number;
     constexpr int per = N::per_word;
     Number* numbers = reinterpret_cast<Number*>(to);
-    const int words = size / per;
     for (int c = 0; c < panels(columns) * PANEL; ++c)
-        for (int k = 0; k < size; ++k) {
-            const std::size_t word = ((std::size_t)(c / PANEL) * words + k / per) * PANEL + c % PANEL;
-            numbers[word * per + k % per] = c < columns ? N::rounded(weight[(std::size_t)c * size + k]) : Number(0);
-        }
+        for (int k = 0; k < size; ++k)
+            numbers[place_in_panels(c, k / per, size / per) * per + k % per] =
+                c < columns ? N::rounded(weight[(std::size_t)c * size + k]) : Number(0);
 }
+
+#ifdef __AVX512VNNI__
+void pack_bytes(const float* weight, int columns, int size, Word* to) {
+    const int all = panels(columns) * PANEL, words = size / Byte::per_word;
+    auto* numbers = reinterpret_cast<std::int8_t*>(to);
+    auto* steps = reinterpret_cast<float*>(to + (std::size_t)all * words);
+    for (int c = 0; c < all; ++c) {
+        const float* column = weight + (std::size_t)c * size;
+        float most = 0;
+        bool odd = false;
+        for (int k = 0; k < size && c < columns; ++k) {
+            most = std::max(most, std::fabs(column[k]));
+            odd |= !std::isfinite(column[k]);
+        }
+        long sum = 0;
+        for (int k = 0; k < size; ++k) {
+            const long number = most > 0 && !odd ? std::lrint(column[k] / most * 127) : 0;
+            numbers[place_in_panels(c, k / 4, words) * 4 + k % 4] = (std::int8_t)number;
+            sum += number;
+        }
+        steps[c] = odd ? __builtin_nanf("") : most / 127;
+        steps[all + c] = steps[c] * (float)sum;
+    }
+}
+#endif
 
 }  // namespace
 
-// What is called from Python. `bits` is 32 for float32 and 16 for bfloat16; for bits that it was not compiled for, `packed_bytes` is 0
-// and nothing else may be called.
+// What is called from Python. `bits` is 32 for float32, 16 for bfloat16 and 8 for bytes; for bits that it was not compiled for,
+// `packed_bytes` is 0 and nothing else may be called.
 extern "C" {
 
 // Bytes of a matrix (columns, size) as panels.
 std::size_t packed_bytes(int columns, int size, int bits) {
-#ifndef __AVX512BF16__
-    if (bits == 16) return 0;
+    const std::size_t all = (std::size_t)panels(columns) * PANEL;
+    switch (bits) {
+#ifdef __AVX512VNNI__
+        case 8: return all * size + 2 * all * sizeof(float);
 #endif
-    return (std::size_t)panels(columns) * PANEL * size * bits / 8;
+#ifdef __AVX512BF16__
+        case 16: return all * size * 2;
+#endif
+        case 32: return all * size * 4;
+        default: return 0;
+    }
 }
 
 // Memory in large pages where the system has them: a query reads all weights once, and would look up thousands of small ones.
@@ -496,6 +618,9 @@ void* allocate(std::size_t bytes) {
 void release(void* made) { std::free(made); }
 
 void pack(const float* weight, int columns, int size, int bits, Word* to) {
+#ifdef __AVX512VNNI__
+    if (bits == 8) return pack_bytes(weight, columns, size, to);
+#endif
 #ifdef __AVX512BF16__
     if (bits == 16) return pack_panels<BFloat16>(weight, columns, size, to);
 #endif
@@ -510,9 +635,13 @@ void run_block(const Block* block, const Stream* stream, const int* runs, int co
     for (const int* run = runs; run < runs + 3 * count; run += 3)
         for (int i = 0; i < run[1]; ++i) texts.push_back({run[0] + i * run[2], run[2]});
     if (texts.empty()) return;
-#ifdef __AVX512BF16__
-    if (bits == 16) return run_texts<BFloat16>(*block, *stream, texts.data(), (int)texts.size(), threads);
+    const int number = (int)texts.size();
+#ifdef __AVX512VNNI__
+    if (bits == 8) return run_texts<Half, Byte>(*block, *stream, texts.data(), number, threads);
 #endif
-    run_texts<Float32>(*block, *stream, texts.data(), (int)texts.size(), threads);
+#ifdef __AVX512BF16__
+    if (bits == 16) return run_texts<BFloat16, BFloat16>(*block, *stream, texts.data(), number, threads);
+#endif
+    run_texts<Float32, Float32>(*block, *stream, texts.data(), number, threads);
 }
 }

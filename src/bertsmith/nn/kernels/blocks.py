@@ -24,7 +24,7 @@ from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
 
 Version = list[int]
 
-BITS = {torch.float32: 32, torch.bfloat16: 16}
+BITS = {torch.float32: 32, torch.bfloat16: 16, torch.int8: 8}  # of the numbers that products are computed in
 _ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # `Activation` of blocks.cpp
 _PLACES: dict[type[Residual], int] = {Plain: 0, PreNorm: 1, PostNorm: 2}  # `Norm::Place`, by the residual
 
@@ -54,8 +54,11 @@ class _Stream(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "out", "cosines", "sines"))
 
 
-def can_fuse(block: nn.Module) -> bool:
-    """Whether it is a block of nothing but our own parts, and of those that the kernels know: a subclass is somebody else's."""
+def can_fuse(block: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether it is a block of nothing but our own parts, and of those that the kernels know: a subclass is somebody else's.
+
+    What is summed up must fill words of 32 bits: sizes that are multiples of 2 in bfloat16, of 4 in int8.
+    """
     if type(block) is not AttentionBlock:
         return False
     attention, feed_forward = block.attention, block.feed_forward
@@ -70,7 +73,8 @@ def can_fuse(block: nn.Module) -> bool:
         and all(
             type(residual) in _PLACES and type(_norm(residual)) in (LayerNorm, type(None)) for residual in residuals
         )
-        and attention.head_size % 2 == _matrices(block)[-1].weight.shape[1] % 2 == 0
+        and attention.head_size % 2 == 0
+        and all(linear.weight.shape[1] % (32 // BITS[dtype]) == 0 for linear in _matrices(block))
         and not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())
         and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in block.parameters())
     )
@@ -79,14 +83,19 @@ def can_fuse(block: nn.Module) -> bool:
 class FusedBlock(nn.Module):
     """What `block` computes, for batches in one row without padding between texts (`Batch.runs`).
 
-    Products are computed in float32 or bfloat16, everything else in float32, the stream too. It has no parameters: it reads
-    those of `block`, and lays them out anew once an optimizer has made a step, or they have been changed in place or
-    replaced. What is written behind torch's back, through `.data` or NumPy, it does not see.
+    Products are computed in float32, bfloat16 or int8, everything else in float32, the stream too. In int8 a weight is one of
+    255 numbers, evenly from the largest of its column to minus that, and what is multiplied by it one of 256 from the least
+    to the largest of its row; products of queries, keys and values are in bfloat16 then, or in float32 where there is none.
+
+    It has no parameters: it reads those of `block`, and lays them out anew once an optimizer has made a step, or they have been
+    changed in place or replaced. What is written behind torch's back, through `.data` or NumPy, it does not see.
     """
 
     def __init__(self, block: AttentionBlock, dtype: torch.dtype) -> None:
-        """Raises CannotCompile where there are no kernels."""
+        """Raises CannotCompile where there are no kernels, and ValueError for a block that `can_fuse` says no to."""
         super().__init__()
+        if not can_fuse(block, dtype):
+            raise ValueError(f"the kernels do not know such a block in {dtype}")
         self._block = (block,)  # in a tuple, or it would be a submodule
         self._rotary: tuple[Any, ...] = tuple(block.attention.query_key)
         self._dtype = dtype

@@ -21,6 +21,7 @@ NEEDS = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl", "avx2", "fma3")
 FLAGS = (
     "-O3 -std=c++17 -fno-strict-aliasing -fopenmp -fPIC -shared -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma"
 )
+UNITS = {torch.bfloat16: ("avx512_bf16", "BF16"), torch.int8: ("avx512_vnni", "VNNI")}  # that other numbers need
 SECONDS = 120  # that the compiler may take; it takes three or four
 
 
@@ -43,8 +44,9 @@ def library(dtype: torch.dtype = torch.float32) -> ctypes.CDLL:
     Raises:
         CannotCompile: the processor has not the units, or there is no compiler, or it fails, or its result cannot be kept.
     """
-    if dtype == torch.bfloat16 and not torch.cpu.get_capabilities().get("avx512_bf16"):
-        raise CannotCompile("this processor has no AVX-512 BF16")
+    unit, name = UNITS.get(dtype, ("avx512_f", "F"))
+    if not torch.cpu.get_capabilities().get(unit):
+        raise CannotCompile(f"this processor has no AVX-512 {name}")
     made = _made()
     if isinstance(made, CannotCompile):
         raise made
@@ -68,7 +70,7 @@ def _load() -> ctypes.CDLL:
     command = shlex.split(os.environ.get("CXX") or "g++")
     if not command or shutil.which(command[0]) is None:
         raise CannotCompile("no C++ compiler was found: install g++, or name one in CXX")
-    command += FLAGS.split() + ["-mavx512bf16"] * bool(can.get("avx512_bf16"))
+    command += FLAGS.split() + [f"-m{unit.replace('_', '')}" for unit, _ in UNITS.values() if can.get(unit)]
     about = _run([command[0], "--version"]).stdout
     digest = sha256(b"\0".join([SOURCE.read_bytes(), about.encode(), *map(str.encode, command)])).hexdigest()[:16]
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
