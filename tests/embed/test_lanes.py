@@ -94,9 +94,7 @@ def test_int8_with_real_weights(minilm: LoadedModel, computed_by: str) -> None:
         return
     assert embedder.lane == Int8() and "Computed in int8." in embedder.about
     exact, found = minilm.embed(TEXTS), embedder.embed(TEXTS).vectors
-    alike = cosines(exact, found)
-    assert alike[1] > 0.99  # the text without words, of two tokens
-    assert 0.995 < np.delete(alike, 1).min() < 0.9999
+    assert 0.995 < cosines(exact, found).min() < 0.9999
 
 
 @fast

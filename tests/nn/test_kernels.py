@@ -69,17 +69,24 @@ def numbered(runs: list[Run]) -> Iterator[tuple[int, Run]]:
 
 
 class InBytes(torch.nn.Module):
-    """What a product in 8 bits is to compute: weights in steps of their column, inputs in steps of their row."""
+    """What a product in 8 bits is to compute: weights in steps of their column, inputs in steps of their row.
 
-    def __init__(self, linear: torch.nn.Module) -> None:
+    In a row of the stream the number farthest from zero is not rounded.
+    """
+
+    def __init__(self, linear: torch.nn.Module, *, of_stream: bool) -> None:
         super().__init__()
         steps = linear.weight.abs().amax(1, keepdim=True) / 127
-        self.weight, self.bias = (linear.weight / steps).round() * steps, linear.bias
+        self.weight, self.bias, self.of_stream = (linear.weight / steps).round() * steps, linear.bias, of_stream
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        least = x.amin(-1, keepdim=True)
-        steps = (x.amax(-1, keepdim=True) - least) / 255
-        return torch.nn.functional.linear(((x - least) / steps).round() * steps + least, self.weight, self.bias)
+        apart = x.abs() == x.abs().amax(-1, keepdim=True)
+        apart &= (apart.sum(-1, keepdim=True) == 1) & self.of_stream
+        least, most = (x.masked_fill(apart, far) for far in (float("inf"), -float("inf")))
+        least, most = least.amin(-1, keepdim=True), most.amax(-1, keepdim=True)
+        steps = (most - least) / 255
+        numbers = torch.where(apart, x, ((x - least) / steps).round() * steps + least)
+        return torch.nn.functional.linear(numbers, self.weight, self.bias)
 
 
 def rounded(block: AttentionBlock, dtype: torch.dtype) -> AttentionBlock:
@@ -89,7 +96,7 @@ def rounded(block: AttentionBlock, dtype: torch.dtype) -> AttentionBlock:
     block = copy.deepcopy(block)
     for part, names in ((block.attention, ("query_key_value", "output")), (block.feed_forward, ("up", "down"))):
         for name in names:
-            setattr(part, name, InBytes(getattr(part, name)))
+            setattr(part, name, InBytes(getattr(part, name), of_stream=name in ("query_key_value", "up")))
     return block
 
 

@@ -79,7 +79,8 @@ using Half = Float32;
 #endif
 
 #ifdef __AVX512VNNI__
-// What enters is a number of steps, 0 to 255, above the least of its row; a weight is one of -127 to 127 steps of its column.
+// What enters is a number of steps, 0 to 255, above the least of its row (see `Range`); a weight is one of -127 to 127 steps of
+// its column.
 struct Byte {
     using Number = std::uint8_t;
     typedef int Sums __attribute__((vector_size(64)));  // as __m512i, g++ 12 would write them to memory at each step
@@ -95,6 +96,10 @@ struct Byte {
 __mmask16 first(int count) { return count >= 16 ? 0xffff : (__mmask16)((1u << count) - 1); }
 
 int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
+
+std::size_t place_in_panels(int column, int word, int words) {
+    return ((std::size_t)(column / PANEL) * words + word) * PANEL + column % PANEL;
+}
 
 // The threads that share a piece of work. Each takes every `parts`-th item from `part` on.
 struct Team {
@@ -246,9 +251,12 @@ T* room(std::vector<T>& held, std::size_t size) {
     return held.data();
 }
 
-// A row's least number, and the step from one byte to the next.
+// A row in bytes: the least number, and the step from one byte to the next. The stream has a component or two that are many times as
+// large as all others (Dettmers et al. 2022, arXiv 2208.07339), beside which those would be few steps. So the number farthest out
+// may be left out of account: then its byte is the last or the first, and `rest` is what is missing at its place.
 struct Range {
-    float least, step;
+    float least, step, rest;
+    int place;
 };
 
 // Rows of vectors as they enter a product; only bytes have ranges.
@@ -295,28 +303,64 @@ void normalize(const Norm& norm, const float* x, float* out, int size) {
     }
 }
 
-// One row of numbers N enters as row `r`.
-template <class N, class D>
+template <class N>
+Range range_of(const typename N::Number* x, int size) {
+    __m512 low = _mm512_set1_ps(__builtin_inff()), high = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
+    for (int c = 0; c < size; c += 16) {
+        const __mmask16 mask = first(size - c);
+        const __m512 some = N::load(x + c, mask);
+        low = _mm512_mask_min_ps(low, mask, low, some);
+        high = _mm512_mask_max_ps(high, mask, high, some);
+        sum = _mm512_add_ps(sum, some);
+    }
+    const float odd = 0 * _mm512_reduce_add_ps(sum);  // NaN if any number is NaN or infinite, which min and max could lose
+    const float least = _mm512_reduce_min_ps(low) + odd;
+    return {least, (_mm512_reduce_max_ps(high) - least) / 255, 0, -1};
+}
+
+// The range without the number that is farthest from zero, if there is one such number.
+Range range_without_farthest(const float* x, int size) {
+    __m512 most = _mm512_setzero_ps(), low = _mm512_set1_ps(__builtin_inff()), high = _mm512_set1_ps(-__builtin_inff());
+    for (int c = 0; c < size; c += 16)
+        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(first(size - c), x + c)));
+    const __m512 farthest = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    int place = -1, count = 0;
+    for (int c = 0; c < size; c += 16) {
+        const __mmask16 mask = first(size - c);
+        const __m512 some = _mm512_maskz_loadu_ps(mask, x + c);
+        const __mmask16 others = _mm512_mask_cmp_ps_mask(mask, _mm512_abs_ps(some), farthest, _CMP_NEQ_UQ);
+        low = _mm512_mask_min_ps(low, others, low, some);
+        high = _mm512_mask_max_ps(high, others, high, some);
+        if (const unsigned at = mask & ~others) {
+            place = c + __builtin_ctz(at);
+            count += __builtin_popcount(at);
+        }
+    }
+    Range range = range_of<Float32>(x, size);
+    if (count != 1 || size < 2) return range;
+    const float least = _mm512_reduce_min_ps(low) + 0 * range.step;
+    return {least, (_mm512_reduce_max_ps(high) - least) / 255, 0, place};
+}
+
+// One row of numbers N enters as row `r`. A row of the stream is said to be one.
+template <class N, class D, bool of_stream = false>
 void enter(const typename N::Number* x, Entrance<D>& to, std::size_t r, int size) {
     typename D::Number* numbers = to.numbers.data() + r * size;
     if constexpr (D::per_word == 4) {
-        __m512 low = _mm512_set1_ps(__builtin_inff()), high = _mm512_set1_ps(-__builtin_inff()), odd = _mm512_setzero_ps();
+        Range range;
+        if constexpr (of_stream)
+            range = range_without_farthest(x, size);
+        else
+            range = range_of<N>(x, size);
+        const __m512 inverse = _mm512_set1_ps(range.step > 0 ? 1 / range.step : 0), least = _mm512_set1_ps(range.least);
         for (int c = 0; c < size; c += 16) {
-            const __mmask16 mask = first(size - c);
-            const __m512 some = N::load(x + c, mask);
-            low = _mm512_mask_min_ps(low, mask, low, some);
-            high = _mm512_mask_max_ps(high, mask, high, some);
-            odd = _mm512_fmadd_ps(some, _mm512_setzero_ps(), odd);  // zero, but for infinity and NaN, which min and max drop
+            const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(N::load(x + c, first(size - c)), least), inverse);
+            const __m512i whole = _mm512_cvtps_epi32(_mm512_max_ps(steps, _mm512_setzero_ps()));
+            _mm512_mask_cvtusepi32_storeu_epi8(numbers + c, first(size - c), whole);
         }
-        const float least = _mm512_reduce_min_ps(low) + _mm512_reduce_add_ps(odd);
-        const float step = (_mm512_reduce_max_ps(high) - least) / 255;
-        const __m512 inverse = _mm512_set1_ps(step > 0 ? 1 / step : 0);
-        for (int c = 0; c < size; c += 16) {
-            const __mmask16 mask = first(size - c);
-            const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(N::load(x + c, mask), _mm512_set1_ps(least)), inverse);
-            _mm512_mask_cvtusepi32_storeu_epi8(numbers + c, mask, _mm512_cvtps_epi32(steps));
-        }
-        to.ranges[r] = {least, step};
+        if constexpr (of_stream)
+            if (range.place >= 0) range.rest = x[range.place] - (range.least + range.step * numbers[range.place]);
+        to.ranges[r] = range;
     } else {
         for (int c = 0; c < size; c += 16) D::store(numbers + c, N::load(x + c, first(size - c)), first(size - c));
     }
@@ -342,9 +386,16 @@ void times(Rows<D> x, int begin, int rows, int size, const Matrix& matrix, int c
         if constexpr (D::per_word == 4) {
             const int all = panels(columns) * PANEL;
             const float* steps = reinterpret_cast<const float*>(matrix.panels + (std::size_t)all * words);
-            const Range range = x.ranges[begin + r];
+            const Range& range = x.ranges[begin + r];
+            sum = _mm512_mul_ps(sum, _mm512_set1_ps(range.step));
+            if (range.place >= 0) {
+                const __m512i four = _mm512_loadu_si512(matrix.panels + place_in_panels(c, range.place / 4, words));
+                const __m512i left = _mm512_sllv_epi32(four, _mm512_set1_epi32(24 - 8 * (range.place % 4)));
+                const __m512 weights = _mm512_cvtepi32_ps(_mm512_srai_epi32(left, 24));
+                sum = _mm512_fmadd_ps(weights, _mm512_set1_ps(range.rest), sum);
+            }
             rest = _mm512_fmadd_ps(_mm512_set1_ps(range.least), load(steps + all, c, mask), rest);
-            sum = _mm512_mul_ps(sum, _mm512_mul_ps(_mm512_set1_ps(range.step), load(steps, c, mask)));
+            sum = _mm512_mul_ps(sum, load(steps, c, mask));
         }
         store(r, c, _mm512_add_ps(sum, rest), mask);
     });
@@ -446,7 +497,7 @@ void read(const Block& block, const Stream& stream, const Text* texts, int count
     const Norm &attention_norm = block.attention_norm, &feed_forward_norm = block.feed_forward_norm;
     const auto give = [&](const Norm& norm, const float* row, int r) {
         if (norm.place == Norm::BEFORE) normalize(norm, row, normalized, hidden);
-        enter<Float32, D>(norm.place == Norm::BEFORE ? normalized : row, scratch.given, r, hidden);
+        enter<Float32, D, true>(norm.place == Norm::BEFORE ? normalized : row, scratch.given, r, hidden);
     };
 
     for (int r = team.part; r < rows; r += team.parts) give(attention_norm, x + place(r), r);
@@ -544,10 +595,6 @@ void run_texts(const Block& block, const Stream& stream, const Text* texts, int 
 #pragma omp parallel num_threads(threads)
         read<N, D>(block, stream, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
     }
-}
-
-std::size_t place_in_panels(int column, int word, int words) {
-    return ((std::size_t)(column / PANEL) * words + word) * PANEL + column % PANEL;
 }
 
 template <class N>
