@@ -135,7 +135,6 @@ def fastembed(setting: Setting) -> Embed:
 
 CONTESTANTS: dict[str, tuple[str, Callable[[Setting], Embed]]] = {
     "bertsmith int8": ("torch", lambda setting: ours(setting, "int8")),
-    "bertsmith int8": ("torch", lambda setting: ours(setting, "int8")),
     "bertsmith bfloat16": ("torch", lambda setting: ours(setting, "bfloat16")),
     "bertsmith float32": ("torch", lambda setting: ours(setting, "float32")),
     REFERENCE: ("sentence_transformers", lambda setting: sentence_transformers(setting, "float32")),
