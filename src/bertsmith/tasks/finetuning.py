@@ -139,8 +139,10 @@ class Finetuning:
         """What is in the files. Reads them, and the model.
 
         Raises:
+            UsageError: `out` is not empty.
             DataError: for whatever is wrong in a file, with the line.
         """
+        self._check_out()
         return self._material.survey
 
     def run(self) -> Iterator[Report]:
@@ -151,6 +153,7 @@ class Finetuning:
             DataError: something in the files cannot be learned from; nothing was written.
             TrainingError: a loss is not finite.
         """
+        self._check_out()
         material = self._material
         log = self._open(material)
         seeds = self._seeds
@@ -224,13 +227,17 @@ class Finetuning:
             seed=trainee.seed,
         )
 
+    def _check_out(self) -> None:
+        """Before any work is done for it."""
+        out = None if self.out is None else Path(self.out)
+        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} exists and is not empty. Choose another folder with -o.")
+
     def _open(self, material: Material) -> Log | None:
         """Make the run folder."""
         if self.out is None:
             return None
         out = Path(self.out)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not empty. Choose another folder with -o.")
         record = {
             "kind": "finetuning",
             "task": task_dict(material.task),
