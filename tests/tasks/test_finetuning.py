@@ -127,6 +127,15 @@ def test_few_examples_are_worth_several_seeds(job: Finetuning, monkeypatch: pyte
     assert [run.seed for run in replace(job).finish().runs] == [0]
 
 
+def test_small_files_are_gone_through_more_often(job: Finetuning) -> None:
+    job = replace(job, out=None, epochs=None)  # 150 examples
+    assert replace(job, batch_size=7).plan == "training: 1 run of 10 epochs, 220 steps, learning rate 3.0e-03"
+    assert replace(job, batch_size=32).plan == "training: 1 run of 20 epochs, 100 steps, learning rate 3.0e-03"
+    assert replace(job, batch_size=1).plan == "training: 1 run of 3 epochs, 450 steps, learning rate 3.0e-03"
+    assert "3 runs of 2 epochs, 44 steps" in replace(job, epochs=2, seeds=None).plan
+    assert replace(job, batch_size=32, seeds=(0,)).finish().best.epoch <= 20
+
+
 def test_a_run_ends_when_it_gets_no_better(job: Finetuning) -> None:
     reports = list(replace(job, epochs=30, patience=2, out=None, seeds=(0, 1), most=70).run())
     for seed in (0, 1):
