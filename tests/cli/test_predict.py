@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bertsmith.checkpoints import Checkpoint, save_model
+from bertsmith.checkpoints import Checkpoint, load_model, save_model
 from bertsmith.cli import main
 from bertsmith.config import override
+from bertsmith.embed import BFloat16, Int8
 from bertsmith.nn import Model, TokenHead
 from bertsmith.recipes import bert
+from bertsmith.tasks import Predictor, Words
 from bertsmith.text import Tokenizer
 
 
@@ -95,3 +97,29 @@ def test_what_a_stream_holds_can_be_said(
 def test_a_format_that_does_not_fit(tagger: Path, sentences: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = run(capsys, "predict", "--model", tagger, sentences, "--to", "xls", code=2)
     assert "'xls' is not a format of predictions" in err
+
+
+@pytest.mark.parametrize("lane", ["bfloat16", "int8"])
+def test_predicting_in_other_numbers_is_said(
+    lane: str, capsys: pytest.CaptureFixture[str], tagger: Path, sentences: Path
+) -> None:
+    exact, err = run(capsys, "predict", "--model", tagger, sentences, "--to", "conll")
+    assert "Computed in" not in err or "by torch's operators" in err
+    found, err = run(capsys, "predict", "--model", tagger, sentences, "--to", "conll", "--lane", lane)
+    assert f"Computed in {lane}" in err or f"Computed in float32, and not in {lane}: " in err
+    assert [line.split("\t")[:-1] for line in found.splitlines()] == [
+        line.split("\t")[:-1] for line in exact.splitlines()
+    ]
+    _, err = run(capsys, "predict", "--model", tagger, sentences, "--lane", "int9", code=2)
+    assert "int9" in err and "int8" in err
+
+
+def test_a_lane_changes_probabilities_by_rounding_alone(tagger: Path) -> None:
+    checkpoint = load_model(tagger)
+    exact, *others = (Predictor(checkpoint, lane=lane) for lane in (None, BFloat16(), Int8()))
+    words = Words.joined(("He", "saw", "the", "mill", "."))
+    (expected,) = exact.predict([words])
+    for predictor in others:
+        (found,) = predictor.predict([words])
+        for one, other in zip(found.words or (), expected.words or (), strict=True):
+            assert one.tag == other.tag and one.probability == pytest.approx(other.probability, abs=0.02)

@@ -47,5 +47,5 @@ def columns(text: list[str] | None, label: list[str] | None) -> "Columns":
 
 
 Lane = Annotated[
-    str, Option(help="Numbers to compute vectors in: float32, exact; bfloat16, faster, near to it; int8, faster still.")
+    str, Option(help="Numbers to compute in: float32, exact; bfloat16, faster, near to it; int8, faster still.")
 ]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import FileFormat, Model, TextColumns
-from bertsmith.cli.terminal import Bars
+from bertsmith.cli.options import FileFormat, Lane, Model, TextColumns
+from bertsmith.cli.terminal import Bars, talk
 
 
 def predict(
@@ -18,15 +18,21 @@ def predict(
     text: TextColumns = None,
     format: FileFormat = "auto",
     to: Annotated[str, Option("--to", help="What to print: jsonl, csv, tsv; conll for tags.")] = "jsonl",
+    lane: Lane = "float32",
 ) -> None:
     """Predict with a fine-tuned model: one JSON line a text, in order, or as --to says.
 
     Library call: bertsmith.load(MODEL).predict(TEXTS); .predictor and bertsmith.tasks.written stream files
     """
     import bertsmith
-    from bertsmith.tasks import Columns, written
+    from bertsmith.config import from_dict
+    from bertsmith.embed import EmbedOptions
+    from bertsmith.tasks import Columns, Predictor, written
 
-    predictor = bertsmith.load(model).predictor
+    chosen = from_dict(EmbedOptions, {"lane": {"kind": lane}}).lane
+    predictor = Predictor(bertsmith.load(model).checkpoint, lane=chosen)
+    if predictor.running.about:
+        talk.print(predictor.running.about, soft_wrap=True)
     texts = predictor.read_texts(file, columns=Columns(texts=tuple(text or ())), format=format)  # pyright: ignore[reportArgumentType]
     with Bars() as bars:
         for line in written(predictor.stream(texts, progress=bars), predictor.task, to):

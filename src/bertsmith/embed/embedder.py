@@ -14,7 +14,6 @@ from bertsmith.checkpoints import Checkpoint
 from bertsmith.checkpoints.sentence_transformers import MODULES
 from bertsmith.config import require
 from bertsmith.embed.batches import groups_by_length, in_one_row
-from bertsmith.embed.lanes import Float32
 from bertsmith.embed.options import Cut, EmbedOptions, Text
 from bertsmith.embed.running import Running
 from bertsmith.embed.token_vectors import TokenVectors, of_tokens, of_words
@@ -145,13 +144,7 @@ class Embedder:
     @property
     def _long(self) -> str:
         long = "cut" if isinstance(self.options.long, Cut) else "read in windows"
-        said = f"Texts over {self.max_length} tokens are {long}."
-        running = self._running
-        instead = f", and not in {self.options.lane.kind}: {running.instead}" if running.instead else ""
-        how = f", by torch's operators: {running.slowed}" if running.slowed and not instead else ""
-        if isinstance(self.options.lane, Float32) and not how:
-            return said
-        return f"{said} Computed in {self.lane.kind}{instead}{how}."
+        return f"Texts over {self.max_length} tokens are {long}. {self._running.about}".rstrip()
 
     def embed(self, texts: Sequence[Text], *, progress: Progress = silent) -> Vectors:
         """One vector for each text or pair of texts."""

@@ -18,20 +18,26 @@ class Running:
     Attributes:
         model: the one that runs. It shares its parameters with the one given, and is that one where no lane can help.
         lane: the numbers that it computes in.
-        instead: why that is another lane than was asked for; empty if it is not.
+        about: which they are and why, in a sentence for people; empty if all is as usual.
     """
 
     def __init__(self, model: Model, tokenizer: Tokenizer, lane: Lane | None = None) -> None:
         """By default exact, as float32 is."""
         self.tokenizer = tokenizer
-        self.lane, self.instead = _possible(lane or Float32(), model)
+        wanted = lane or Float32()
+        self.lane, instead = _possible(wanted, model)
         self._device = next(model.parameters()).device
         self.model = self.lane.of(model) if self._device.type == "cpu" else model
         masks = model.config.encoder.masks.values()
         self._in_one_row = self._device.type == "cpu" and all(mask.only_parts_sequences for mask in masks)
         self._rounds = any(isinstance(part, DirectLinear | PackedLinear) for part in self.model.modules())
-        self.slowed = slowed(model, self.lane)
-        """Why kernels of our own do not compute blocks that they know; None if they do, or know none."""
+        self.about = ""
+        if instead:
+            self.about = f"Computed in {self.lane.kind}, and not in {wanted.kind}: {instead}."
+        elif reason := slowed(model, self.lane):
+            self.about = f"Computed in {self.lane.kind}, by torch's operators: {reason}."
+        elif not isinstance(wanted, Float32):
+            self.about = f"Computed in {self.lane.kind}."
 
     def batch(self, encodings: Sequence[Encoding]) -> Batch:
         """Encoded texts as one batch, where the model is."""
