@@ -12,7 +12,7 @@ from bertsmith.search.fields import Entry
 from bertsmith.search.fingerprint import Fingerprint
 from bertsmith.search.index import MODES, Hit, Index, Mode, Recall
 from bertsmith.search.ranking import reciprocal_rank_fusion
-from bertsmith.search.seal import Description
+from bertsmith.search.seal import Description, described
 from bertsmith.search.writer import APPROXIMATE_FROM, Added, Writer, refusal, writing
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Mode",
     "Recall",
     "Writer",
+    "described",
     "reciprocal_rank_fusion",
     "refusal",
     "writing",

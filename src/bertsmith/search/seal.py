@@ -33,12 +33,14 @@ _NEWEST_FIRST = 2**64 - 1  # manifests are named by this less their version
 class Description:
     """What an index is made of.
 
-    `model` is where the model lay that made it. `columns` are the texts' other columns and what they hold. `language` is
-    that of the stemmer and the stop words of full-text search, None for neither.
+    `model` is where the model lay that made it, and `options` are how it made vectors, as plain values. `columns` are the
+    texts' other columns and what they hold. `language` is that of the stemmer and the stop words of full-text search, None
+    for neither.
     """
 
     fingerprint: Fingerprint
     model: str
+    options: dict[str, Any] = field(default_factory=dict)
     language: str | None = "English"
     columns: dict[str, Kind] = field(default_factory=dict)
 
@@ -82,6 +84,15 @@ def read_seal(path: Path) -> Seal:
         return from_dict(Seal, stored["seal"])
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}.") from None
+
+
+def described(path: Path) -> Description | None:
+    """What the index at `path` is made of; None where there is none.
+
+    Raises:
+        CheckpointError: its seal is damaged, or of a later bertsmith.
+    """
+    return read_seal(path).description if (path / SEAL).exists() else None
 
 
 def write_seal(path: Path, seal: Seal) -> None:

@@ -219,10 +219,12 @@ def _parts(ids: Sequence[str]) -> list[str]:
 
 
 def refusal(path: Path, made: Description, asked: Description) -> UsageError:
-    """What to raise where an index was made by another model than the one at hand."""
+    """What to raise where an index was made by another model than the one at hand, or with other options."""
+    options = made.fingerprint.how != asked.fingerprint.how
+    first = "the first model with the options of the index, by giving none" if options else "the first model"
     return UsageError(
         f"{path}: this index was made by {made.model} ({made.fingerprint}), and its vectors cannot be compared with those of "
-        f"{asked.model} ({asked.fingerprint}). Use the first model, or make another index with -o."
+        f"{asked.model} ({asked.fingerprint}). Use {first}, or make another index with -o."
     )
 
 
