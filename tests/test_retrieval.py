@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from bertsmith.errors import CheckpointError, DataError, UsageError
 from bertsmith.model import LoadedModel
 from bertsmith.nn import Averaged, ClsPooling, MeanPooling, Model, SequenceHead
 from bertsmith.recipes import bert
-from bertsmith.retrieval import BATCH, Reranker, Source, fingerprint, options_of
+from bertsmith.retrieval import BATCH, WAYS, Reranker, Source, fingerprint, options_of
 from bertsmith.search import Added, seal
 from bertsmith.text import Tokenizer
 
@@ -92,6 +93,30 @@ def test_by_command(encoder: Path, table: Path, tmp_path: Path, capsys: pytest.C
     assert "cannot be understood" in said and "year (int64)" in said
     _, said = run(capsys, "index", "-o", index, code=2)
     assert "Give FILEs with texts, or --delete ID, or --check." in said
+
+
+def test_an_index_in_a_bucket(
+    encoder: Path,
+    table: Path,
+    tmp_path: Path,
+    to_bucket: Callable[[Path], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = bertsmith.load(encoder)
+    bertsmith.index_files(model, [table], tmp_path / "i", Source(id="docno"), options=CHOSEN)
+    place = to_bucket(tmp_path / "i")
+    for mode in WAYS:
+        found = bertsmith.open_index(place).search("the old river", mode=mode)
+        assert found == bertsmith.open_index(tmp_path / "i").search("the old river", mode=mode)
+    out, _ = run(capsys, "search", place, TEXTS[3], "-k", 1, "--json")
+    assert json.loads(out)["id"] == "d3"
+    _, said = run(capsys, "index", "-o", place, "--check")
+    assert f"{place}: 4 texts, every file as it was written" in said
+    for change in ((table, "--id", "docno", "--model", encoder), ("--delete", "d3")):
+        _, said = run(capsys, "index", "-o", place, *change, code=2)
+        assert f"{place}: an index in a bucket is only read." in said
+    with pytest.raises(UsageError, match=f"{place}: this index was made by .* cannot be compared"):
+        bertsmith.open_index(place, bertsmith.load("small-english")).search("mill")
 
 
 def test_bm25_is_ours(encoder: Path, table: Path, tmp_path: Path) -> None:

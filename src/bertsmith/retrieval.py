@@ -33,6 +33,7 @@ from bertsmith.search import (
     Hit,
     Index,
     Mode,
+    Place,
     Recall,
     described,
     refusal,
@@ -139,8 +140,8 @@ def options_of(path: str | Path) -> EmbedOptions:
     Raises:
         CheckpointError: the index is damaged, or of a later bertsmith.
     """
-    made = described(Path(path))
-    return EmbedOptions(normalize=True) if made is None else _options(made, path)
+    made = described(path)
+    return EmbedOptions(normalize=True) if made is None else _options(made, Place(path))
 
 
 def delete_texts(path: str | Path, ids: Sequence[str]) -> int:
@@ -173,7 +174,7 @@ class Finder:
 
     def __init__(self, index: Index, model: LoadedModel | None = None) -> None:
         self.index = index
-        self.options = _options(index.description, index.path)
+        self.options = _options(index.description, index.place)
         self._given = model
 
     @cached_property
@@ -187,7 +188,7 @@ class Finder:
             return self._given or load(self.index.description.model)
         except CheckpointError as error:
             raise CheckpointError(
-                f"{error} It made the index {self.index.path}: if it has moved, give it with --model."
+                f"{error} It made the index {self.index.place}: if it has moved, give it with --model."
             ) from None
 
     @cached_property
@@ -210,7 +211,7 @@ class Finder:
         embedder = given.with_options(replace(self.options, lane=given.options.lane))
         asked = describe(embedder)
         if asked.fingerprint != self.index.description.fingerprint:
-            raise refusal(self.index.path, self.index.description, asked)
+            raise refusal(self.index.place, self.index.description, asked)
         return embedder
 
     def search(
@@ -310,11 +311,11 @@ def fingerprint(embedder: Embedder) -> Fingerprint:
     )
 
 
-def _options(made: Description, path: str | Path) -> EmbedOptions:
+def _options(made: Description, place: Place) -> EmbedOptions:
     try:
         return replace(from_dict(EmbedOptions, made.options), normalize=True)
     except ConfigError as error:
-        raise CheckpointError(f"{path}: how its vectors were made is not known to this bertsmith ({error}).") from None
+        raise CheckpointError(f"{place}: how its vectors were made is not known to this bertsmith ({error}).") from None
 
 
 def _named_part(part: Part) -> str:

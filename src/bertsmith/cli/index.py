@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def index(
-    out: Annotated[Path, Option("-o", "--out", help="Index folder: made, or added to where it is there.")],
+    out: Annotated[str, Option("-o", "--out", help="Index folder: made, or added to where it is there.")],
     files: Annotated[
         list[Path] | None, Argument(help="Texts: csv, tsv, JSON lines, JSON, Parquet, or one a line; - is stdin.")
     ] = None,
@@ -83,7 +83,7 @@ def index(
         )
 
 
-def _say(done: "Indexed", out: Path) -> None:
+def _say(done: "Indexed", out: str) -> None:
     for file, layout in done.layouts.items():
         name = layout.columns.label
         how = f"text = {layout.columns.texts[0]!r}, id = {repr(name) if name else 'file and line'}"
