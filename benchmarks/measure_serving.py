@@ -5,8 +5,9 @@
 
 flood: the peak is what 16 clients reach that ask again as soon as they have an answer. Then requests arrive at random times
 (Poisson), 1, 2, 10 and 100 times as many as that, whatever becomes of those before; how late they are sent because the clients'
-own processor is busy is told apart from how long the server takes. soak: every route in turn, texts of all lengths, bad bodies
-and clients that leave among them.
+own processor is busy is told apart from how long the server takes. "settled" is p99 without the first second, "429 us" what a
+refusal took of the server's event loop in processor time, "others" the processors that other programs had meanwhile. soak:
+every route in turn, texts of all lengths, bad bodies and clients that leave among them.
 
 Server and clients run on the same machine, so the load that the clients are is taken from the server: figures are shares
 and ratios within one run. The last line with `--json` is one JSON object.
@@ -25,6 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -37,8 +39,11 @@ from bertsmith.text import split_sentences
 
 CLIENTS = 16
 TIMES = (1.0, 2.0, 10.0, 100.0)
+ONSET = (
+    1.0  # seconds in which a flood begins, and the queue gives way once as to a burst: "settled" is what comes after
+)
 SENDERS = 800  # connections at most; the server takes 1000
-FASTEST = 4000  # requests a second that one process of clients is asked to send, at most
+FASTEST = 12_000  # requests a second that one process of clients is asked to send, at most
 
 
 @dataclass
@@ -53,6 +58,10 @@ class Load:
     without_hint: int = 0
     memory: float = 0.0
     late: float = 0.0
+    settled: list[float] = field(default_factory=list)
+    loop: float = 0.0
+    model: float = 0.0
+    others: float = 0.0
 
     @property
     def goodput(self) -> float:
@@ -60,6 +69,15 @@ class Load:
 
     def percentile(self, share: float) -> float:
         return float(np.percentile(self.latencies, share)) if self.latencies else float("nan")
+
+    @property
+    def settled_p99(self) -> float:
+        return float(np.percentile(self.settled, 99)) if self.settled else float("nan")
+
+    def refusal(self, answer: float) -> float:
+        """Seconds of the event loop's processor time that a refusal took, if an answer took so many."""
+        refused = self.statuses[429]
+        return (self.loop - answer * self.statuses[200]) / refused if refused >= 1000 else float("nan")
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -71,37 +89,66 @@ class Load:
             "unsent": self.unsent,
             "p50": self.percentile(50),
             "p99": self.percentile(99),
+            "settled_p99": self.settled_p99,
             "most_late": self.late,
+            "loop_seconds": self.loop,
+            "model_seconds": self.model,
+            "others_processors": self.others,
             "memory_mb": self.memory,
         }
 
 
-class Connection:
+Answer = asyncio.Future[tuple[int, bytes]]
+"""Status and headers."""
+
+
+class Connection(asyncio.Protocol):
     """HTTP/1.1 with as little work as can be: clients and server share the processors."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.reader: asyncio.StreamReader | None = None
-        self.writer: asyncio.StreamWriter | None = None
+        self.transport: asyncio.Transport | None = None
+        self.answer: Answer | None = None
+        self.got = b""
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and headers."""
-        if self.writer is None or self.writer.is_closing():
-            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        assert self.reader is not None
-        self.writer.write(request)
-        head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
-        _, _, rest = head.partition(b"content-length: ")
-        await self.reader.readexactly(int(rest.split(b"\r\n", 1)[0] or 0))
-        if b"connection: close" in head:
-            self.leave()
-        return int(head[9:12]), head
+        if self.transport is None or self.transport.is_closing():
+            await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self.port)
+        return await self.send(request)
+
+    def send(self, request: bytes) -> Answer:
+        """Over a connection that is there: what `ask` gives."""
+        assert self.transport is not None
+        self.got, self.answer = b"", asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self.answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+        head, found, body = self.got.partition(b"\r\n\r\n")
+        if not found or self.answer is None or self.answer.done():
+            return
+        head = head.lower()
+        if len(body) >= int(head.partition(b"content-length: ")[2].split(b"\r\n", 1)[0] or 0):
+            if b"connection: close" in head:
+                self.leave()
+            self.answer.set_result((int(head[9:12]), head))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(ConnectionError("There was no answer."))
 
     def leave(self) -> None:
         """Without a word."""
-        if self.writer is not None:
-            self.writer.transport.abort()
-            self.writer = None
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
 
 
 def request(path: str, body: Any, *, raw: bytes | None = None) -> bytes:
@@ -137,7 +184,28 @@ def server(model: str) -> Iterator[tuple[psutil.Process, int]]:
         assert code == 0, code
 
 
-async def peak(port: int, requests: list[bytes], seconds: float) -> Load:
+class Meter:
+    """Processor time while a load is under way: of the server's event loop, its model's thread, and of all other programs."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.process = process
+        self.before = self.seconds()
+
+    def seconds(self) -> tuple[float, float, float]:
+        """Until now: the server's first thread, its others, and what neither it nor we have taken."""
+        threads = {one.id: one.user_time + one.system_time for one in self.process.threads()}
+        all_of_it, here, loop = psutil.cpu_times(), time.process_time(), threads[self.process.pid]
+        busy = sum(all_of_it) - all_of_it.idle - getattr(all_of_it, "iowait", 0.0)
+        rest = sum(threads.values()) - loop
+        return loop, rest, busy - loop - rest - here
+
+    def read(self, load: "Load") -> None:
+        """Write down what was taken since the beginning."""
+        loop, model, others = (now - then for now, then in zip(self.seconds(), self.before, strict=True))
+        load.loop, load.model, load.others = loop, model, others / load.seconds
+
+
+async def peak(process: psutil.Process, port: int, requests: list[bytes], seconds: float) -> Load:
     """Clients that ask again as soon as they have an answer."""
     load, end = Load(offered=0.0), time.perf_counter() + seconds
 
@@ -152,83 +220,107 @@ async def peak(port: int, requests: list[bytes], seconds: float) -> Load:
                 await asyncio.sleep(0.1)
         connection.leave()
 
-    began = time.perf_counter()
+    began, meter = time.perf_counter(), Meter(process)
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))
     load.seconds = time.perf_counter() - began
+    meter.read(load)
     return load
 
 
-async def flood(port: int, requests: list[bytes], rate: float, seconds: float) -> Load:
+class Flood:
     """Requests that arrive at random times, so many a second, whatever became of those before."""
-    load, dice = Load(offered=rate), random.Random(int(rate))
-    idle = [Connection(port) for _ in range(SENDERS)]
-    under_way: set[asyncio.Task[None]] = set()
 
-    async def send(connection: Connection, due: float) -> None:
-        sent = time.perf_counter()
-        load.late = max(load.late, sent - due)
-        try:
-            status, head = await connection.ask(dice.choice(requests))
-        except (OSError, asyncio.IncompleteReadError):
-            status, head = 0, b""
+    def __init__(self, port: int, requests: list[bytes], rate: float) -> None:
+        self.load, self.requests, self.dice = Load(offered=rate), requests, random.Random(int(rate))
+        self.idle = [Connection(port) for _ in range(SENDERS)]
+        self.under_way = 0
+
+    async def run(self, process: psutil.Process, seconds: float) -> Load:
+        for connection in self.idle:
+            await connection.ask(b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        meter = Meter(process)
+        began = due = time.perf_counter()
+        while due < began + seconds:
+            while (now := time.perf_counter()) >= due:
+                self.load.late = max(self.load.late, now - due)
+                self.send(now, settled=now > began + ONSET)
+                due += self.dice.expovariate(self.load.offered)
+            await asyncio.sleep(max(due - now, 0.001))  # answers must have their turn, even if we are late
+        self.load.seconds = time.perf_counter() - began
+        meter.read(self.load)
+        while self.under_way:
+            await asyncio.sleep(0.01)
+        for connection in self.idle:
             connection.leave()
+        return self.load
+
+    def send(self, now: float, *, settled: bool) -> None:
+        if not self.idle:
+            self.load.unsent += 1
+            return
+        connection = self.idle.pop()
+        self.under_way += 1
+        answer = connection.send(self.dice.choice(self.requests))
+        answer.add_done_callback(partial(self.ended, connection, now, self.load.settled if settled else []))
+
+    def ended(self, connection: Connection, sent: float, settled: list[float], answer: Answer) -> None:
+        self.under_way -= 1
+        status, head = (0, b"") if answer.exception() else answer.result()
+        load = self.load
         load.statuses[status] += 1
         if status == 200:
             load.latencies.append(time.perf_counter() - sent)
+            settled.append(load.latencies[-1])
         elif status == 429:
             load.without_hint += b"retry-after: " not in head
-        idle.append(connection)
-
-    began = due = time.perf_counter()
-    while due < began + seconds:
-        due += dice.expovariate(rate)
-        if (wait := due - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
-        elif dice.random() < 0.05:
-            await asyncio.sleep(0)  # others must have their turn, even if we are late
-        if not idle:
-            load.unsent += 1
-            continue
-        task = asyncio.ensure_future(send(idle.pop(), due))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-    load.seconds = time.perf_counter() - began
-    await asyncio.wait(under_way) if under_way else None
-    for connection in idle:
-        connection.leave()
-    return load
+        if connection.transport is not None:
+            self.idle.append(connection)
 
 
 def measure_flood(model: str, seconds: float) -> dict[str, Any]:
     requests = [request("/embed", {"inputs": text}) for text in sentences()]
     with server(model) as (process, port):
-        asyncio.run(peak(port, requests, seconds / 4))  # warm
-        loads = {"peak": asyncio.run(peak(port, requests, seconds))}
+        asyncio.run(peak(process, port, requests, seconds / 4))  # warm
+        loads = {"peak": asyncio.run(peak(process, port, requests, seconds))}
         loads["peak"].memory = process.memory_info().rss / 1e6
         for times in TIMES:
             rate = min(times * loads["peak"].goodput, FASTEST)
-            loads[f"{times:g} x"] = load = asyncio.run(flood(port, requests, rate, seconds))
+            loads[f"{times:g} x"] = load = asyncio.run(Flood(port, requests, rate).run(process, seconds))
             load.memory = process.memory_info().rss / 1e6
             time.sleep(2)
-        again = asyncio.run(peak(port, requests, seconds / 2))
+        again = asyncio.run(peak(process, port, requests, seconds / 2))
         loads["peak again"] = again
         again.memory = process.memory_info().rss / 1e6
+    answer = loads["peak"].loop / loads["peak"].statuses[200]
     rows = [
         (
             name,
             f"{load.offered:.0f}",
             f"{load.goodput:.0f}",
             ", ".join(f"{status}: {count}" for status, count in sorted(load.statuses.items())),
-            f"{1000 * load.percentile(50):.0f}",
-            f"{1000 * load.percentile(99):.0f}",
-            f"{1000 * load.late:.0f}",
+            *(f"{1000 * one:.0f}" for one in (load.percentile(50), load.percentile(99), load.settled_p99, load.late)),
+            f"{1e6 * load.refusal(answer):.0f}",
+            f"{load.others:.2f}",
             f"{load.memory:.0f}",
             load.unsent,
         )
         for name, load in loads.items()
     ]
-    table(("load", "offered/s", "answered/s", "statuses", "p50 ms", "p99 ms", "late ms", "MB", "unsent"), rows)
-    return {name: load.as_dict() for name, load in loads.items()}
+    columns = (
+        "offered/s",
+        "answered/s",
+        "statuses",
+        "p50 ms",
+        "p99 ms",
+        "settled",
+        "late ms",
+        "429 us",
+        "others",
+        "MB",
+        "unsent",
+    )
+    table(("load", *columns), rows)
+    return {name: load.as_dict() | {"loop_us_per_429": 1e6 * load.refusal(answer)} for name, load in loads.items()}
 
 
 def mixture() -> list[tuple[bytes, set[int]]]:

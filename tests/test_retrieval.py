@@ -259,6 +259,16 @@ def test_an_index_keeps_how_its_vectors_are_made(
     assert options_of(out).lane == Int8(), "as the index was made"
 
 
+def test_other_options_of_a_model_in_one_lane_hold_its_matrices_once(encoder: Path) -> None:
+    model = bertsmith.load(encoder)
+    embedder = model.embedder.with_options(CHOSEN)
+    assert vars(embedder)["_running"] is vars(model.embedder)["_running"]
+    assert np.array_equal(embedder.embed(TEXTS).vectors, model.embed(TEXTS, CHOSEN))
+    assert embedder.size == 7 and model.embedder.size == 12, "the first is as it was"
+    other = model.embedder.with_options(replace(CHOSEN, lane=BFloat16()))
+    assert vars(other)["_running"] is not vars(model.embedder)["_running"]
+
+
 def test_an_index_of_before_there_were_options_still_opens(encoder: Path, table: Path, tmp_path: Path) -> None:
     model, out = bertsmith.load(encoder), tmp_path / "i"
     bertsmith.index_files(model, [table], out, Source(id="docno"))

@@ -34,6 +34,11 @@ def test_the_grid_and_the_curve(shard_folder: Path, tmp_path: Path, capsys: pyte
     assert [f"{count} examples: dev accuracy" in said for count in (3, 6, 12, 24)] == [True] * 4
     assert "over 3 of 3 seeds" in said or "one answer to everything" in said
     assert "Twice the labels" in said and str(tmp_path / "run" / "model") in out
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and "run exists and is not empty" in err
+    assert "searching" not in err and "dev accuracy" not in err  # before the work, not after it
     trials = json.loads((tmp_path / "run" / "search.json").read_text(encoding="utf-8"))
     assert len(trials) == 18 and {trial["batch_size"] for trial in trials} == {16, 32}
     assert load_model(tmp_path / "run").model.mix is not None

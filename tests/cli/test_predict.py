@@ -1,5 +1,6 @@
 """Predicting and evaluating by command: files in and out, and the page."""
 
+import io
 import json
 from pathlib import Path
 
@@ -67,6 +68,28 @@ def test_the_page(tagger: Path, sentences: Path, tmp_path: Path, capsys: pytest.
     assert "f1" in out and "mill" in out
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Evaluation: tag" in text and "line 1" in text
+
+
+def test_the_page_goes_where_it_can(
+    tagger: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "evaluate", "--model", tagger, sentences, "--report", tmp_path / "pages" / "page.html")
+    assert (tmp_path / "pages" / "page.html").is_file()
+    out, err = run(capsys, "evaluate", "--model", tagger, sentences, "--report", sentences / "page.html", code=2)
+    assert not out and "dev.conll: this is a file, and a folder is needed here" in err
+    _, err = run(capsys, "evaluate", "--model", tagger, sentences, "--report", tmp_path / "pages", code=2)
+    assert "pages: cannot be written (Is a directory)" in err
+
+
+def test_what_a_stream_holds_can_be_said(
+    tagger: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"tokens": ["old", "mill"], "tags": ["B-mill", "I-mill"]}] * 3
+    stream = io.BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream, "utf-8"))
+    out, err = run(capsys, "evaluate", "--model", tagger, "-", "--format", "jsonl", "--json")
+    assert json.loads(out)["count"] == 3
+    assert err.splitlines()[-1].startswith("predicting: 100%")  # and no empty line behind it
 
 
 def test_a_format_that_does_not_fit(tagger: Path, sentences: Path, capsys: pytest.CaptureFixture[str]) -> None:

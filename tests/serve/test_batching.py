@@ -2,10 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertsmith.serve import Limits
 from bertsmith.serve.batching import SHARE, Batch, Batcher, Place, Reading
@@ -253,6 +257,59 @@ def test_a_long_wait_is_refused_but_large_requests_do_not_keep_others_out() -> N
         assert full.value.retry_after > 1
 
     play(scene, wait=1.0)
+
+
+def test_a_burst_may_fill_the_queue_and_a_flood_may_not() -> None:
+    async def scene(batcher: Batcher) -> None:
+        with ExitStack() as burst:
+            for _ in range(6):  # 600 tokens are 0.12 seconds
+                burst.enter_context(batcher.admit(100))
+            assert not batcher.is_flooded()
+            with batcher.admit(5000), pytest.raises(Overloaded):
+                batcher.admit(100)
+            assert batcher.is_flooded()
+            with pytest.raises(Overloaded):  # though there is room again
+                batcher.admit(100)
+        with (
+            batcher.admit(100_000),
+            batcher.admit(400),
+            batcher.admit(100),
+            batcher.admit(13),
+        ):  # the large one does not count
+            with pytest.raises(Overloaded):
+                batcher.admit(1)
+            await asyncio.sleep(0.11)
+            assert not batcher.is_flooded()
+            batcher.admit(1)
+
+    play(scene, wait=0.52, flood=0.1, calm=0.1)
+
+
+def test_in_a_flood_one_waits_while_one_is_worked_on() -> None:
+    async def scene(batcher: Batcher) -> None:
+        batcher._refused = time.monotonic()
+        with batcher.admit(2000), batcher.admit(2000), pytest.raises(Overloaded):
+            batcher.admit(1)
+
+    play(scene, wait=60.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2 * SHARE)), max_size=40))
+def test_the_load_is_the_sum_of_the_places(steps: list[tuple[int, int]]) -> None:
+    batcher = Batcher(Limits())
+    places = [Place(batcher, 7) for _ in range(5)]
+    for number, tokens in steps:
+        place = places[number]
+        if place not in batcher.places:
+            place.__enter__()
+        elif tokens % 3:
+            place.tokens = tokens
+        else:
+            place.__exit__(None, None, None)
+        left = [one.tokens for one in batcher.places]
+        assert batcher.tokens == sum(left)
+        assert batcher.load.small == sum(one for one in left if one <= SHARE)
+        assert batcher.load.large == sum(one > SHARE for one in left)
 
 
 def test_refusals_say_the_same_in_both_shapes() -> None:

@@ -103,6 +103,15 @@ def test_files(tmp_path: Path, name: str, content: str, columns: Columns) -> Non
     assert (example.texts, example.label) == (("a", "x", "y", "z"), 1)
 
 
+def test_rows_of_a_table_may_have_fewer_options(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,ending0,ending1,ending2,label\na,x,y,,1\nb,x,,z,2\n", encoding="utf-8")
+    found = read_labelled(tmp_path / "a.csv", find_task("choice")).examples
+    assert [(e.texts, e.label) for e in found] == [(("a", "x", "y"), 1), (("b", "x", "", "z"), 2)]
+    (tmp_path / "a.csv").write_text("prompt,ending0,ending1,ending2,label\na,x,y,,2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 2: 2 is none of the 2 options"):
+        read_labelled(tmp_path / "a.csv", find_task("choice"))
+
+
 def test_codah_as_it_comes(data_pack: Callable[[str], Path]) -> None:
     columns = Columns(("2", "3", "4", "5", "6"), "7")
     file = data_pack("codah") / "data" / "cv_split" / "fold_0" / "train.tsv"
@@ -114,6 +123,7 @@ def test_codah_as_it_comes(data_pack: Callable[[str], Path]) -> None:
     ("content", "message"),
     [
         ('{"prompt": "a", "options": ["x"], "label": 0}', "line 1: 1 option; a choice needs at least two"),
+        ('{"prompt": "a", "options": null, "label": 0}', "line 1: 0 options; a choice needs at least two"),
         ('{"prompt": "a", "options": ["x", 5], "label": 0}', "line 1: 5 is not text"),
         ('{"prompt": "a", "options": ["x", "y"], "label": 2}', "line 1: 2 is none of the 2 options"),
         ('{"prompt": "a", "options": ["x", "y"], "label": null}', "line 1: None is none of the 2 options"),

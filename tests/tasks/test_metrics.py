@@ -55,7 +55,8 @@ def test_mean_and_spread() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=21))
 def test_confidence_is_students(scores: list[float]) -> None:
-    low, high = metrics.confidence_interval(scores) or (0, 0)
+    low, high = metrics.confidence_interval(scores, -100, 100) or (0, 0)
     around = scipy.stats.t.ppf(0.975, len(scores) - 1) * np.std(scores, ddof=1) / len(scores) ** 0.5
     assert (low, high) == pytest.approx((np.mean(scores) - around, np.mean(scores) + around), abs=1e-4)
-    assert metrics.confidence_interval(scores[:1]) is None
+    assert metrics.confidence_interval(scores, 0, 1) == (max(low, 0), min(high, 1))
+    assert metrics.confidence_interval(scores[:1], 0, 1) is None

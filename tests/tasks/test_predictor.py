@@ -84,7 +84,7 @@ def test_files(predictor: Predictor, tmp_path: Path) -> None:
 
 def test_models_from_elsewhere_take_texts_and_pairs(predictor: Predictor, checkpoint: Checkpoint) -> None:
     task = {"kind": "classify", "labels": ["LABEL_0", "LABEL_1", "LABEL_2"]}
-    foreign = Predictor(replace(checkpoint, model=predictor.model, task=task))
+    foreign = Predictor(replace(checkpoint, model=predictor.running.model, task=task))
     assert [p.truncated for p in foreign.predict(["sun", ("rain", "tree")])] == [0, 0]
 
 

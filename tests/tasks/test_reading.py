@@ -236,6 +236,8 @@ class TestBadFiles:
             ("a.tsv", "text\tlabel\na\tb\n\nc\n", "a.tsv, line 4: found 1 columns, and line 1 has 2"),
             ("a.csv", 'text,label\na,b\n"c,d\ne,f\n', "a.csv, line 3: a quotation mark is opened here and never closed"),
             ("a.csv", 'text,label\n"a"b,c\n', "a.csv, line 2: ',' expected after '\"'"),
+            ("a.csv", "text,label\na,b\nc\rd,e\n", "a.csv, line 3: there is a carriage return inside the line"),
+            ("a.xlsx", "PK", "a.xlsx: this is a spreadsheet. Save it as csv"),
             ("a.jsonl", '{"text": "a", "label": "b"}\nno json\n', "a.jsonl, line 2: not JSON"),
             ("a.jsonl", f'{{"text": "a", "label": {"9" * 5000}}}\n', "a.jsonl, line 1: not JSON"),
             ("a.jsonl", '{"text": "a", "label": "b"}\n[1]\n', "a.jsonl, line 2: expected a JSON object, got '[1]'"),
@@ -253,6 +255,9 @@ class TestBadFiles:
         path = tmp_path / "a.csv"
         path.write_bytes(b"text,label\nfine,1\ncaf\xe9,0\n")
         with pytest.raises(DataError, match=re.escape(f"{path}, line 3, byte 21: not UTF-8")):
+            read(path)
+        path.write_bytes("text,label\nfine,1\n".encode("utf-16"))
+        with pytest.raises(DataError, match=r"a.csv, line 1, byte 0: not UTF-8.*iconv -f UTF-16 -t UTF-8"):
             read(path)
 
     def test_no_file(self, tmp_path: Path) -> None:

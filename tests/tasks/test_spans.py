@@ -13,7 +13,7 @@ import torch
 
 from bertsmith.checkpoints import Checkpoint, load_model
 from bertsmith.errors import DataError
-from bertsmith.tasks import Answer, Cutter, Finetuning, Predictor, Span, find_task, read_labelled
+from bertsmith.tasks import Answer, Cutter, Finetuning, Predictor, Span, find_task, read_labelled, read_texts
 from bertsmith.tasks.squad import best_threshold, exact_and_f1
 
 FILLING = ("house", "tree", "road", "walks", "green", "stone")
@@ -154,6 +154,15 @@ def test_bad_files_say_where(tmp_path: Path, content: str, message: str) -> None
     (tmp_path / "a.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_labelled(tmp_path / "a.json", find_task("span"))
+
+
+def test_answers_that_are_left_out_are_not_answers_that_are_none(tmp_path: Path) -> None:
+    rows = questions(3, 2)
+    (tmp_path / "a.json").write_text(squad(rows).replace('"answers"', '"answer"', 1), encoding="utf-8")
+    with pytest.raises(DataError, match=r"a.json, question 1: there is no 'answers'"):
+        read_labelled(tmp_path / "a.json", find_task("span"))
+    (tmp_path / "a.json").write_text(squad(rows).replace('"answers"', '"answer"'), encoding="utf-8")
+    assert list(read_texts(tmp_path / "a.json", find_task("span"))) == [(r["question"], r["context"]) for r in rows]
 
 
 def test_a_question_without_an_answer_needs_some_in_training(job: Finetuning, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from bertsmith.tasks import (
 from bertsmith.tasks.prediction import Candidate
 
 WORDS = (TaggedWord("Ada", 0, 3, "B-PER", 0.9), TaggedWord("wrote", 4, 9, "O", 0.8))
-TAGGED = Prediction(words=WORDS, entities=(Entity("PER", "Ada", 0, 3, 0, 0),))
+TAGGED = Prediction(words=WORDS, entities=(Entity("PER", "Ada", 0, 3, 0, 0, 0.9),))
 CASES: list[tuple[Task, Prediction, dict[str, str]]] = [
     (
         Classify(("a", "b")),
@@ -59,7 +59,16 @@ CASES: list[tuple[Task, Prediction, dict[str, str]]] = [
     (
         Tag(("O", "B-PER")),
         TAGGED,
-        {"text_number": "1", "label": "PER", "text": "Ada", "start": "0", "end": "3", "windows": "1", "truncated": "0"},
+        {
+            "text_number": "1",
+            "label": "PER",
+            "text": "Ada",
+            "start": "0",
+            "end": "3",
+            "probability": "0.9",
+            "windows": "1",
+            "truncated": "0",
+        },
     ),
 ]  # fmt: skip
 
@@ -72,6 +81,13 @@ def test_tables_and_json(task: Task, prediction: Prediction, row: dict[str, str]
         assert len(rows) == 2 and rows[0] == row
     (line,) = "".join(written([prediction], task, "jsonl")).splitlines()
     assert json.loads(line) == json.loads(json.dumps(prediction.as_dict()))
+
+
+def test_a_table_of_nothing_has_its_columns() -> None:
+    nothing = Prediction(words=WORDS, entities=())
+    (header,) = "".join(written([nothing, nothing], Tag(("O", "B-PER")), "csv")).splitlines()
+    (same, *rows) = "".join(written([nothing, TAGGED], Tag(("O", "B-PER")), "csv")).splitlines()
+    assert same == header == "text_number,label,text,start,end,probability,windows,truncated" and len(rows) == 1
 
 
 def test_conll() -> None:

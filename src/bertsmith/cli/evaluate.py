@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import DEFAULT_MODEL, Json, Label, Model, TextColumns, columns
+from bertsmith.cli.options import DEFAULT_MODEL, FileFormat, Json, Label, Model, TextColumns, columns
 from bertsmith.cli.terminal import Bars, facts, json_line, table, talk
+from bertsmith.folders import cannot_write, make_folder
 
 if TYPE_CHECKING:
     from bertsmith import LoadedModel
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 def evaluate(
     file: Annotated[
-        Path, Argument(help="Labelled file for a fine-tuned model; plain text or minimal pairs for a pretrained one.")
+        Path,
+        Argument(
+            help="Labelled file for a fine-tuned model, - is stdin; plain text or minimal pairs for a pretrained one."
+        ),
     ],
     model: Model = DEFAULT_MODEL,
     text: TextColumns = None,
     label: Label = None,
+    format: FileFormat = "auto",
     limit: Annotated[int | None, Option(help="Minimal pairs of each file, at most. Default: all.")] = None,
     variant: Annotated[
         str, Option(help="Of minimal pairs, what is hidden at a time: original (a token), within_word_l2r.")
@@ -44,26 +49,20 @@ def evaluate(
 
     loaded = bertsmith.load(model)
     if loaded.checkpoint.task is not None:
-        score_labels(loaded, file, text, label, report, json=json)
+        predictor = loaded.predictor
+        labelled = predictor.read_labelled(file, columns=columns(text, label), format=format)  # pyright: ignore[reportArgumentType]
+        score_labels(predictor, labelled, report, json=json)
     elif holds_minimal_pairs(file):
         score_pairs(loaded, file, limit, variant, json=json)
     else:
         score_text(loaded, file, json=json)
 
 
-def score_labels(
-    loaded: "LoadedModel",
-    file: Path,
-    text: list[str] | None,
-    label: list[str] | None,
-    report: Path | None,
-    *,
-    json: bool,
-) -> None:
+def score_labels(predictor: "Predictor", labelled: "Labelled", report: Path | None, *, json: bool) -> None:
     """A fine-tuned model on labelled texts."""
-    predictor = loaded.predictor
-    labelled = predictor.read_labelled(file, columns=columns(text, label))
-    talk.print(f"{file}: {labelled.layout}", soft_wrap=True)
+    if report is not None:
+        make_folder(report.parent)  # what is in the way of the page is said before the work
+    talk.print(f"{labelled.path}: {labelled.layout}", soft_wrap=True)
     with Bars() as bars:
         found, predictions = predictor.judge(labelled, progress=bars)
     if report is not None:
@@ -111,7 +110,10 @@ def write_report(
             for m in find_mistakes(predictor.task, labelled, predictions)
         ],
     )
-    path.write_text(evaluation_page(story), encoding="utf-8")
+    try:
+        path.write_text(evaluation_page(story), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def score_pairs(loaded: "LoadedModel", file: Path, limit: int | None, variant: str, *, json: bool) -> None:

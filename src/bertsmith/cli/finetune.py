@@ -21,7 +21,9 @@ def finetune(
     out: Annotated[Path, Option("-o", "--out", help="Run folder; the model will be in OUT/model.")],
     text: TextColumns = None,
     label: Label = None,
-    epochs: Annotated[int, Option(help="Passes over the training examples.")] = 3,
+    epochs: Annotated[
+        int | None, Option(help="Passes over the training examples. Default: 3; up to 20 over a small file.")
+    ] = None,
     batch_size: Annotated[int, Option(help="Examples a step.")] = 32,
     learning_rate: Annotated[float | None, Option(help="Its peak. Default: by the model's size.")] = None,
     max_length: Annotated[int | None, Option(help="Tokens an example, at most. Default: the model's limit.")] = None,
@@ -72,6 +74,7 @@ def finetune(
     trials: list[Trial] = []
     if search:
         run, trials = searched(run)
+    talk.print(run.plan, soft_wrap=True)
     result = None
     with Bars() as bars:
         for report in run.run():

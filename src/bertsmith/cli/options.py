@@ -24,6 +24,10 @@ TextFormat = Annotated[
 ]
 Field = Annotated[str, Option(help="The field or column with the text, for JSON lines and Parquet.")]
 Processes = Annotated[int, Option(help="Processes to work with; the result is the same for any number.")]
+FileFormat = Annotated[
+    str,
+    Option("--format", help="auto, csv, tsv, jsonl, json, squad, parquet, conll, conllu or lines."),
+]
 TextColumns = Annotated[
     list[str] | None,
     Option("--text", help="Column with the text; twice for a pair. Default: guessed, and said."),

@@ -6,10 +6,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import Model, TextColumns
+from bertsmith.cli.options import FileFormat, Model, TextColumns
 from bertsmith.cli.terminal import Bars
-
-FORMATS = ("auto", "csv", "tsv", "jsonl", "json", "parquet", "conll", "conllu", "lines")
 
 
 def predict(
@@ -18,9 +16,7 @@ def predict(
     ],
     model: Model,
     text: TextColumns = None,
-    format: Annotated[
-        str, Option("--format", help="auto, csv, tsv, jsonl, json, squad, parquet, conll, conllu or lines.")
-    ] = "auto",
+    format: FileFormat = "auto",
     to: Annotated[str, Option("--to", help="What to print: jsonl, csv, tsv; conll for tags.")] = "jsonl",
 ) -> None:
     """Predict with a fine-tuned model: one JSON line a text, in order, or as --to says.

@@ -43,7 +43,8 @@ class Bars:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._rich.stop()
+        if talk.is_terminal:  # elsewhere it was never started, and would end with an empty line
+            self._rich.stop()
 
     def __call__(self, phase: str, done: int, total: int | None, note: str = "") -> None:
         """Show that `done` of `total` of a phase is done."""

@@ -214,11 +214,16 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
         raise DataError(
             f"{file}, line {number}, byte {offset + error.start}: not UTF-8 text "
             f"(0x{error.object[error.start]:02x}: {error.reason}). "
-            "Convert the file first, for example with: iconv -f ISO-8859-1 -t UTF-8"
+            f"Convert the file first, for example with: iconv -f {_likely_encoding(error.object)} -t UTF-8"
         ) from None
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         where = f"damaged or cut off after line {number}" if number else "cannot be read"
         raise DataError(f"{file}: {where} ({error}).") from error
+
+
+def _likely_encoding(line: bytes) -> str:
+    """What a line that is not UTF-8 may be; spreadsheets save "Unicode text" as UTF-16, with a mark at its beginning."""
+    return "UTF-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "ISO-8859-1"
 
 
 def numbered_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -41,6 +41,7 @@ _ENDINGS: dict[str, Format] = {
     ".conllu": "conllu",
 }
 _UNITS: dict[str, Unit] = {"parquet": "row", "json": "entry", "squad": "question"}
+_SPREADSHEETS = {".xlsx", ".xls", ".ods"}
 _SAMPLED_LINES = 1000
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 
@@ -77,6 +78,8 @@ def read_records(
         UsageError: there is no such format.
     """
     formats = ("auto", *_READERS)
+    if path.suffix.lower() in _SPREADSHEETS:
+        raise DataError(f"{path}: this is a spreadsheet. Save it as csv (UTF-8) first.")
     if format not in formats:
         raise UsageError(f"{format!r} is not a format of labelled files.{nearest(format, formats)}")
     if path != STDIN and path.is_dir():
@@ -124,6 +127,8 @@ def _quoted(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Ite
     except csv.Error as error:
         if "end of data" in str(error):
             problem = "a quotation mark is opened here and never closed. Close it, or double it where it is text"
+        elif "new-line" in str(error):
+            problem = "there is a carriage return inside the line. End lines with a line feed, as in: tr '\\r' '\\n'"
         else:
             problem = f"{error}. Inside quotation marks, write a quotation mark twice"
         raise DataError(f"{place(path, start)}: {problem}.") from None
@@ -210,15 +215,16 @@ def _read_squad(path: Path) -> Iterator[Row]:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
                     number += 1
-                    yield Row(
-                        number,
-                        {
-                            "id": question.get("id", str(number)),
-                            "question": question["question"],
-                            "context": paragraph["context"],
-                            "answers": [] if question.get("is_impossible") else question.get("answers"),
-                        },
-                    )
+                    cells = {
+                        "id": question.get("id", str(number)),
+                        "question": question["question"],
+                        "context": paragraph["context"],
+                    }
+                    if question.get("is_impossible"):
+                        cells["answers"] = []
+                    elif "answers" in question:  # where they are to be predicted, files have none
+                        cells["answers"] = question["answers"]
+                    yield Row(number, cells)
     except (KeyError, TypeError, AttributeError) as error:
         what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(

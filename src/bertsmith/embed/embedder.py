@@ -1,6 +1,5 @@
 """Text in, vectors out."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,19 +13,17 @@ import torch
 from bertsmith.checkpoints import Checkpoint
 from bertsmith.checkpoints.sentence_transformers import MODULES
 from bertsmith.config import require
-from bertsmith.data import Batch
-from bertsmith.embed.batches import batch_encodings, groups_by_length, in_one_row
-from bertsmith.embed.lanes import Float32, Lane, slowed
+from bertsmith.embed.batches import groups_by_length, in_one_row
+from bertsmith.embed.lanes import Float32
 from bertsmith.embed.options import Cut, EmbedOptions, Text
+from bertsmith.embed.running import Running
 from bertsmith.embed.token_vectors import TokenVectors, of_tokens, of_words
-from bertsmith.nn import Model, OutputLayer, PoolerPooling
-from bertsmith.nn.packed import DirectLinear, PackedLinear
+from bertsmith.nn import OutputLayer, PoolerPooling
 from bertsmith.progress import Progress, silent
 from bertsmith.text import Encoding, Window
 
 CHUNK = 4096  # windows read ahead, so that those of like length can share a batch
 TOKENS = 2048  # tokens a batch, at most (one text may be longer)
-ROUND = 64, 16  # rows are filled up to a multiple of the first, short ones of the second: see `bertsmith.nn.packed`
 STATES = 1 << 15  # tokens read ahead where each of them has a vector
 
 
@@ -84,9 +81,8 @@ class Embedder:
         self.model = checkpoint.model.eval()
         self.tokenizer = checkpoint.tokenizer
         self.max_length = min(self.tokenizer.max_length, self.model.encoder.config.max_length)
-        self.lane, self._instead = _lane(options.lane, self.model)
-        self._running = self.lane.of(self.model)
-        self._rounds = any(isinstance(part, DirectLinear | PackedLinear) for part in self._running.modules())
+        self._running = Running(self.model, self.tokenizer, options.lane)
+        self.lane = self._running.lane
         self._choose(options)
 
     def with_options(self, options: EmbedOptions) -> "Embedder":
@@ -97,7 +93,8 @@ class Embedder:
         """
         if options.lane != self.options.lane:
             return Embedder(self.checkpoint, options)
-        other = copy.copy(self)
+        other = Embedder.__new__(Embedder)  # copy.copy would travel, as to another process
+        other.__dict__.update(self.__dict__)
         other._choose(options)
         return other
 
@@ -166,9 +163,9 @@ class Embedder:
     def _long(self) -> str:
         long = "cut" if isinstance(self.options.long, Cut) else "read in windows"
         said = f"Texts over {self.max_length} tokens are {long}."
-        instead = f", and not in {self.options.lane.kind}: {self._instead}" if self._instead else ""
-        reason = slowed(self.model, self.lane)
-        how = f", by torch's operators: {reason}" if reason and not instead else ""
+        running = self._running
+        instead = f", and not in {self.options.lane.kind}: {running.instead}" if running.instead else ""
+        how = f", by torch's operators: {running.slowed}" if running.slowed and not instead else ""
         if isinstance(self.options.lane, Float32) and not how:
             return said
         return f"{said} Computed in {self.lane.kind}{instead}{how}."
@@ -271,37 +268,19 @@ class Embedder:
     def pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """The vectors of encoded texts, float32 (texts, size of the pooling), before they are cut or normalized: all in one
         batch, for callers that make batches themselves."""
-        inputs = self._batch(encodings)
+        model, inputs = self._running.model, self._running.batch(encodings)
         with_pooler = isinstance(self.pooling, PoolerPooling)
-        output = self._running(inputs) if with_pooler else self.options.layers.of(self._running, inputs)
+        output = model(inputs) if with_pooler else self.options.layers.of(model, inputs)
         return self.pooling.of(output, inputs).numpy()
 
     @torch.inference_mode()
     def states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
         """The vectors of all tokens of encoded texts, special ones too, float32 (tokens, size) each: all in one batch."""
-        inputs = self._batch(encodings)
-        hidden = self.options.layers.of(self._running, inputs).streams["tokens"].flatten(0, 1)
+        inputs = self._running.batch(encodings)
+        hidden = self.options.layers.of(self._running.model, inputs).streams["tokens"].flatten(0, 1)
         states, options = hidden[inputs.token_positions].float().numpy(), self.options
         vectors = finished(states, options.dimensions, normalize=bool(options.normalize))
         return np.split(vectors, np.cumsum([len(e.ids) for e in encodings])[:-1])
-
-    def _batch(self, encodings: Sequence[Encoding]) -> Batch:
-        masks = self.model.config.encoder.masks.values()
-        if not all(mask.only_parts_sequences for mask in masks):
-            return batch_encodings(encodings, self.tokenizer)
-        short = sum(len(e.ids) for e in encodings) <= ROUND[0]
-        return in_one_row(encodings, self.tokenizer, multiple=ROUND[short] if self._rounds else 1)
-
-
-def _lane(wanted: Lane, model: Model) -> tuple[Lane, str]:
-    """The lane that is taken, and why it is another one than wanted."""
-    if isinstance(wanted, Float32):
-        return wanted, ""
-    if reason := wanted.missing():
-        return Float32(), reason
-    if not wanted.knows(model):
-        return Float32(), "the encoder has no attention or feed-forward layers of a known kind"
-    return wanted, ""
 
 
 def finished(vectors: np.ndarray, dimensions: int | None, *, normalize: bool) -> np.ndarray:

@@ -9,13 +9,15 @@ call.py         one request on its way: texts to the queue and back, with counts
 endpoint.py     one route over HTTP: limits while reading, keys, the shape of errors, timing
 bodies.py       what is asked and answered, as typed values
 openai.py, tei.py, own.py   the routes, by whose shapes they have
+guard.py, door.py   what headers decide: who may ask; and refusing while the queue is full
 errors.py       refusals, and how each shape says them
 description.py  the OpenAPI description
 pages.py        what is at / and /docs; their parts are in page/
 house.py        models, index, queue and counters together
 route.py        what a route is
+loop.py         the event loop, which leaves time to the model in a flood
 server.py       listening, slow clients, an orderly end
-metrics.py, logs.py   for Prometheus, and one JSON line a request
+metrics.py, logs.py   for Prometheus, and one JSON line a request that was not refused at the door
 """
 
 from bertsmith.serve.app import House, create_app

@@ -7,6 +7,9 @@ A text is due when it would be worked on if its request were alone. So a request
 through between its own, and two large ones share the model. Texts are taken in the order of being due; among those that have
 waited for less than `Limits.age`, others of like length are taken along first, because a packed row is as long as its
 longest text.
+
+A burst may fill the queue up to `Limits.wait`. Once somebody is refused it is no burst but a flood, in which a long queue would
+only make everybody late: so it is kept as short as the model can do with, until nobody has been refused for a while.
 """
 
 import asyncio
@@ -97,14 +100,47 @@ class Place:
 
     def __init__(self, batcher: "Batcher", tokens: int) -> None:
         self._batcher = batcher
-        self.tokens = tokens
+        self._tokens = tokens
+
+    @property
+    def tokens(self) -> int:
+        return self._tokens
+
+    @tokens.setter
+    def tokens(self, tokens: int) -> None:
+        if self in self._batcher.places:
+            self._batcher.load.add(self._tokens, -1)
+            self._batcher.load.add(tokens, 1)
+        self._tokens = tokens
 
     def __enter__(self) -> "Place":
         self._batcher.places.add(self)
+        self._batcher.load.add(self._tokens, 1)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._batcher.places.discard(self)
+        self._batcher.load.add(self._tokens, -1)
+
+
+@dataclass
+class Load:
+    """What all requests that are in have left to do, kept as a sum because a flood asks for it thousands of times a second.
+
+    `tokens` of all, `small` of those that have no more than `SHARE`, `large` how many the others are.
+    """
+
+    tokens: int = 0
+    small: int = 0
+    large: int = 0
+
+    def add(self, tokens: int, times: int) -> None:
+        """Count a request of so many tokens (1), or no longer (-1)."""
+        self.tokens += times * tokens
+        if tokens > SHARE:
+            self.large += times
+        else:
+            self.small += times * tokens
 
 
 class Batcher:
@@ -112,12 +148,14 @@ class Batcher:
 
     Attributes:
         places: the requests that are in.
+        load: what they have left to do.
         draining: whether no request is let in any more.
     """
 
     def __init__(self, limits: Limits, on_batch: Callable[[Batch], None] = lambda batch: None) -> None:
         self.limits = limits
         self.places: set[Place] = set()
+        self.load = Load()
         self.draining = False
         self._on_batch = on_batch
         self._waiting: dict[Service, list[_Item]] = {}
@@ -125,6 +163,7 @@ class Batcher:
         self._change = threading.Condition()
         self._stopping = False
         self._tokens, self._seconds = 500.0, 0.1  # a guess, until there have been batches
+        self._refused = float("-inf")  # when somebody was last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
 
@@ -136,12 +175,16 @@ class Batcher:
     @property
     def tokens(self) -> int:
         """Of all requests that are in."""
-        return sum(place.tokens for place in self.places)
+        return self.load.tokens
 
     @property
     def is_alive(self) -> bool:
         """Whether the model's thread is running."""
         return self._thread.is_alive() and not self._stopping
+
+    def is_flooded(self) -> bool:
+        """Whether somebody has been refused a short while ago."""
+        return time.monotonic() - self._refused < self.limits.calm
 
     def start(self) -> None:
         """Begin to work; call it in the event loop."""
@@ -163,13 +206,22 @@ class Batcher:
         """
         if self.draining:
             raise Unavailable("The server is stopping. Ask again, and another will answer.", retry_after=1)
-        limits = self.limits
-        wait = sum(min(place.tokens, SHARE) for place in self.places) / self.rate
-        full = len(self.places) >= limits.queue_requests
-        full = full or (bool(self.places) and self.tokens + tokens > limits.queue_tokens)
-        if full or wait > limits.wait:
-            raise Overloaded("There are too many requests. Ask again later.", retry_after=max(wait, 1))
+        if overload := self.overload(tokens):
+            raise overload
         return Place(self, tokens)
+
+    def overload(self, tokens: int = 0) -> Overloaded | None:
+        """Why a request of about so many tokens cannot be let in now; None if it can. Whoever asks has to refuse it then."""
+        limits, load, rate = self.limits, self.load, self.rate
+        wait = (load.small + SHARE * load.large) / rate
+        full = wait > limits.wait or len(self.places) >= limits.queue_requests
+        full = full or (bool(self.places) and load.tokens + tokens > limits.queue_tokens)
+        if not full and self.is_flooded():  # enough for the model is one batch that runs and one that waits
+            full = len(self.places) > 1 and load.small > max(limits.flood * rate, LEAST)
+        if not full:
+            return None
+        self._refused = time.monotonic()
+        return Overloaded("There are too many requests. Ask again later.", retry_after=max(wait, 1))
 
     async def run(self, service: Service, readings: Sequence[Reading], place: Place, *, urgent: bool = False) -> Done:
         """Have the model work on these texts. If the caller is cancelled, they are dropped. What is urgent goes first.

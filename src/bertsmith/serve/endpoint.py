@@ -5,8 +5,6 @@ import re
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
-from hashlib import sha256
-from hmac import compare_digest
 from typing import Any
 
 import msgspec
@@ -20,21 +18,18 @@ from bertsmith.serve.call import Call
 from bertsmith.serve.errors import (
     Invalid,
     Malformed,
-    Misdirected,
     ModelFailed,
     Refusal,
     TooLarge,
     TooSlow,
-    Unauthorized,
-    WrongMedia,
 )
+from bertsmith.serve.guard import Guard, said_length
 from bertsmith.serve.house import House
-from bertsmith.serve.options import LOOPBACK_NAMES
 from bertsmith.serve.route import Route
 
 BYTES_A_TOKEN = 5  # of a body, to guess how many tokens are in it before it is read
 
-_HIDDEN = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+HIDDEN = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
 class Gone(Exception):
@@ -45,8 +40,7 @@ class Endpoint:
     """An ASGI application for one route."""
 
     def __init__(self, route: Route, house: House) -> None:
-        self.route, self.house = route, house
-        self._keys = [sha256(key.encode()).digest() for key in house.options.keys]
+        self.route, self.house, self.guard = route, house, Guard(house.options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -65,7 +59,7 @@ class Endpoint:
                 reason += f": {type(refusal.__cause__).__name__}"
         except Exception as error:  # nothing may end in a broken connection
             response, reason = refuse(ModelFailed("This failed here."), self.route.family), type(error).__name__
-        response.headers.update(_HIDDEN)
+        response.headers.update(HIDDEN)
         self.house.metrics.request(self.route.path, response.status_code, time.perf_counter() - started)
         if call.tokens:
             self.house.metrics.worked(self.route.path, call.tokens, sum(map(bool, call.truncated)), call.queued)
@@ -74,12 +68,9 @@ class Endpoint:
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive) -> Response:
         headers = scope["headers"]
-        self._check_host(headers)
-        if not self.route.open:
-            self._check_key(headers)
+        self.guard.check(self.route, headers)
         if self.route.body is None:
             return self._response(await self.route.handle(call, None))
-        _check_media(headers)
         raw = await self._read(headers, receive)
         with self.house.batcher.admit(len(raw) // BYTES_A_TOKEN) as call.place:
             body = decode(raw, self.route.body)
@@ -91,32 +82,11 @@ class Endpoint:
             return Response(answer or b"", media_type=self.route.media if answer else None)
         return Response(msgspec.json.encode(answer, enc_hook=_numbers), media_type=self.route.media)
 
-    def _check_key(self, headers: list[tuple[bytes, bytes]]) -> None:
-        if not self._keys:
-            return
-        given = [value for name, value in headers if name == b"authorization"]
-        scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        digest = sha256(key.strip()).digest()
-        known = [compare_digest(digest, one) for one in self._keys]
-        if scheme.lower() != b"bearer" or not any(known):
-            raise Unauthorized("This needs a key: send it as Authorization: Bearer KEY.")
-
-    def _check_host(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Without a key, a server that listens on this machine only answers to this machine's names: else any web page
-        could reach it through a name of its own that points here."""
-        if self._keys or not self.house.options.is_local:
-            return
-        for value in (value for name, value in headers if name == b"host"):
-            host = re.sub(r":\d+$", "", value.decode("latin-1")).strip("[]").lower()
-            if host not in (*LOOPBACK_NAMES, self.house.options.host):
-                raise Misdirected("Without a key, only requests to this machine's own names are answered.")
-
     async def _read(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         """The body. What is too long is refused as soon as that is known."""
         limits = self.house.options.limits
         too_large = TooLarge(f"A request's body has {limits.body_bytes} bytes at most.")
-        said = [value for name, value in headers if name == b"content-length"]
-        if said and (not said[0].isdigit() or int(said[0]) > limits.body_bytes):
+        if (said_length(headers) or 0) > limits.body_bytes:
             raise too_large
         parts: list[bytes] = []
         size = 0
@@ -149,7 +119,7 @@ def refuse(refusal: Refusal, family: Any) -> Response:
     """The refusal in the shape that the route's clients know."""
     headers = {}
     if refusal.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(refusal.retry_after + 0.5)))
+        headers["retry-after"] = str(refusal.seconds)
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
     if refusal.closes:
@@ -173,15 +143,6 @@ def decode(raw: bytes, kind: type) -> Any:
         raise Invalid(f"{param or 'body'}: {said}.", param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Malformed("The body is not JSON in UTF-8.") from None
-
-
-def _check_media(headers: list[tuple[bytes, bytes]]) -> None:
-    for name, value in headers:
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise WrongMedia("Compressed bodies are not read.")
-    kinds = [value for name, value in headers if name == b"content-type"]
-    if len(kinds) != 1 or kinds[0].split(b";")[0].strip().lower() != b"application/json":
-        raise WrongMedia("The body must be JSON: send Content-Type: application/json.")
 
 
 async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:

@@ -25,6 +25,11 @@ class Refusal(Exception):
         super().__init__(message)
         self.param, self.retry_after = param, retry_after
 
+    @property
+    def seconds(self) -> int:
+        """What Retry-After says: whole ones, of which 0 would be no wait."""
+        return max(1, round((self.retry_after or 0) + 0.5))
+
     def status_for(self, family: Family) -> int:
         """TEI has other numbers for some."""
         return self.tei_status if family == "tei" and self.tei_status else self.status

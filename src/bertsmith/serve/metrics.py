@@ -36,6 +36,7 @@ class Metrics:
         )
         self._tokens = Counter("bertsmith_tokens", "Tokens that were read", ["route"], registry=self.registry)
         self._truncated = Counter("bertsmith_truncated_texts", "Texts that were cut", ["route"], registry=self.registry)
+        self._of: dict[tuple[str, int], tuple[Gauge, Histogram]] = {}
         self._dropped = Counter("bertsmith_dropped_requests", "Requests whose client had left", registry=self.registry)
 
     def watch(self, requests: Callable[[], float], tokens: Callable[[], float], rate: Callable[[], float]) -> None:
@@ -55,8 +56,11 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one that was answered."""
-        self._requests.labels(route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        if (found := self._of.get((route, status))) is None:  # finding them costs more than counting
+            found = self._of[route, status] = self._requests.labels(route, str(status)), self._duration.labels(route)
+        count, duration = found
+        count.inc()
+        duration.observe(seconds)
 
     def worked(self, route: str, tokens: int, truncated: int, queued: float) -> None:
         """Count what the model did for one."""

@@ -34,7 +34,7 @@ class ServedModel:
         self.sha256 = self.embedder.weights_sha256
         self.vectors, self.states = Vectors(self.embedder), States(self.embedder)
         task = model.checkpoint.task
-        self.predictions = None if task is None else Predictions(Predictor(model.checkpoint))
+        self.predictions = None if task is None else Predictions(Predictor(model.checkpoint, lane=lane))
         self.masks = Masks(model) if "masked_lm" in model.checkpoint.model.heads else None
         self.reranker: Reranker | None = None
         if task is not None:

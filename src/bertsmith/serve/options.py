@@ -22,6 +22,7 @@ class Limits:
         request_tokens: in a request, after texts were cut to the model's length.
         queue_requests, queue_tokens: that wait or are worked on, of all requests.
         wait: a request is refused if those before it are expected to take longer.
+        flood: the same once somebody was refused, until nobody has been for `calm`; of large requests it counts none.
         batch_tokens, batch_seconds: the largest batch, by its tokens and by how long it is expected to take.
         age: texts that have waited for this long are no longer overtaken by others of a better length.
         receive: until headers and body are there, and until what was sent has been taken.
@@ -37,6 +38,8 @@ class Limits:
     queue_requests: int = 512
     queue_tokens: int = 1_000_000
     wait: float = 0.5
+    flood: float = 0.03
+    calm: float = 0.5
     batch_tokens: int = 16_384
     batch_seconds: float = 0.1
     age: float = 0.05

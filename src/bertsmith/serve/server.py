@@ -10,16 +10,19 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bertsmith.errors import UsageError
-from bertsmith.serve.app import create_app
-from bertsmith.serve.errors import Unavailable
+from bertsmith.serve.app import ROUTES, create_app
+from bertsmith.serve.door import Door
+from bertsmith.serve.errors import Overloaded, Unavailable
 from bertsmith.serve.house import House
 from bertsmith.serve.logs import JsonHandler, JsonLog
+from bertsmith.serve.loop import make_loop
 from bertsmith.serve.options import Limits
 
 HEADER_BYTES = 32_768
+GARBAGE = 20_000  # new objects that may be in the way before the collector looks for rings among them
 KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, so that it is they who close it
 
 _BUSY_BODY = Unavailable("There are too many connections.").body_for("openai")
@@ -30,15 +33,16 @@ _BUSY = (
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with what it lacks: deadlines for headers and for clients that do not take their answers, and a
-    bound on headers."""
+    """uvicorn's protocol with what it lacks: deadlines for headers and for clients that do not take their answers, a bound on
+    headers, and the door, which answers before there is a task."""
 
-    def __init__(self, limits: Limits, **given: Any) -> None:
+    def __init__(self, limits: Limits, door: Door, **given: Any) -> None:
         super().__init__(**given)
-        self.limits = limits
+        self.limits, self.door = limits, door
         self._deadline: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._refused = False  # the request whose body is still to come; it is thrown away
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
@@ -48,7 +52,7 @@ class Connection(HttpToolsProtocol):
             transport.write(_BUSY)
             transport.close()
         else:
-            self._expect_headers()
+            self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         _cancel(self._deadline)
@@ -56,20 +60,32 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
-            self._expect_headers()
-        if self._deadline is not None:
-            self._header_bytes += len(data)
         super().data_received(data)
-        if self._deadline is not None and self._header_bytes > HEADER_BYTES:  # and there is no end yet
-            self.transport.abort()
+        if self._refused:
+            self._set_deadline()
+        elif self._is_idle and self.timeout_keep_alive_task is None:  # a request has begun, its headers have no end yet
+            self._set_deadline()
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES:
+                self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        self._deadline = _cancel(self._deadline)
+        self._deadline, self._header_bytes = _cancel(self._deadline), 0
         if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
             self.transport.abort()
-        else:
+        elif not self._refuse():
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._refused:
+            self._deadline, self._refused = _cancel(self._deadline), False
+            self.on_response_complete()
+        else:
+            super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -79,9 +95,29 @@ class Connection(HttpToolsProtocol):
         self._stuck = _cancel(self._stuck)
         super().resume_writing()
 
-    def _expect_headers(self) -> None:
-        self._header_bytes = 0
-        self._deadline = self.loop.call_later(self.limits.receive, self.transport.abort)
+    def _refuse(self) -> bool:
+        """Whether the door has answered. It is not asked where an answer cannot be sent at once, or the connection not kept."""
+        parser: Any = self.parser
+        if not self._is_idle or self.flow.write_paused or self.expect_100_continue:
+            return False
+        if parser.should_upgrade() or not parser.should_keep_alive() or parser.get_http_version() != "1.1":
+            return False
+        answer = self.door.refusal(parser.get_method(), self.url, self.headers)
+        if answer is None:
+            return False
+        always = b"".join(b"%s: %s\r\n" % pair for pair in self.server_state.default_headers)
+        self.transport.write(b"%s%s%s" % (STATUS_LINE[Overloaded.status], always, answer))
+        self._refused = True
+        return True
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.limits.receive, self.transport.abort)
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
@@ -100,7 +136,7 @@ class Server(uvicorn.Server):
                 create_app(house),
                 host=house.options.host,
                 port=house.options.port,
-                http=partial(Connection, limits),  # pyright: ignore[reportArgumentType]
+                http=partial(Connection, limits, Door(house, ROUTES)),  # pyright: ignore[reportArgumentType]
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -117,6 +153,10 @@ class Server(uvicorn.Server):
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate = [JsonHandler(house.log)], False
             logger.setLevel(logging.WARNING)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        with asyncio.Runner(loop_factory=partial(make_loop, self.house.batcher.is_flooded)) as runner:
+            runner.run(self.serve(sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -156,9 +196,11 @@ def serve(house: House) -> None:
             f"{options.host}:{options.port} cannot be listened on ({error.strerror}). Take another with --port or --host."
         ) from None
     server = Server(house)
-    # What is there now stays; the collector need not look at it again, which would hold up everybody for a moment.
+    # What is there now stays; the collector need not look at it again, which would hold up everybody for a moment. Nor need it
+    # look at hundreds of connections after every few requests, which was an eighth of the loop's time in a flood.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE, 10, 10)
     with listener:
         server.run(sockets=[listener])
     if isinstance(house.log, JsonLog):

@@ -106,7 +106,7 @@ class Predictions:
 
     def run(self, values: Sequence[tuple[Texts, tuple[Window, ...]]]) -> list[Predicted | ModelFailed]:
         p = self.predictor
-        found = score(p.task, p.model, p.tokenizer, [windows for _, windows in values])
+        found = score(p.task, p.running, [windows for _, windows in values])
         made: list[Predicted | ModelFailed] = []
         for (texts, windows), scores in zip(values, found, strict=True):
             if all(np.isfinite(one).all() for one in scores):

@@ -51,13 +51,16 @@ class Choice(Task, kind="choice"):
 
     @classmethod
     def read_texts(cls, cells: Sequence[Any]) -> Texts:
-        """A beginning and its options."""
+        """A beginning and its options; where each has a column, empty cells at the end of a row are none."""
         beginning, *options = cells
         if len(options) == 1 and isinstance(options[0], list):
             options = options[0]
+        else:
+            while options and options[-1] in (None, ""):
+                options = options[:-1]
         texts = super().read_texts([beginning, *options])
         if not isinstance(texts, tuple) or len(texts) < 3:
-            raise ValueError(f"{len(options)} option; a choice needs at least two")
+            raise ValueError(f"{len(options)} option{'s' if len(options) != 1 else ''}; a choice needs at least two")
         return texts
 
     @classmethod

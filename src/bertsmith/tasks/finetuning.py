@@ -40,6 +40,7 @@ LOG_EVERY = 10
 _MANY_EXAMPLES = 10_000
 _SEEDS = (0, 1, 2)
 _FROZEN_RATE = 1e-3
+_EPOCHS, _MOST_EPOCHS, _ENOUGH_STEPS = 3, 20, 200
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Finetuning:
         train, dev: labelled files: csv, tsv, JSON lines, JSON, Parquet, CoNLL. The best epoch on `dev` is kept.
         out: the run folder, which must not hold anything yet; None keeps the result in memory only.
         columns: which columns of the files hold texts and label; guessed where it does not say.
-        epochs: passes over the training examples; the paper's grid is 2 to 4.
+        epochs: passes over the training examples; the paper's grid is 2 to 4. None is 3, or so many more, up to 20, that a
+            small file makes 200 steps: with fewer, much is left unlearned (Zhang et al. 2021, Mosbach et al. 2021).
         batch_size: texts, pairs or choices a step; of tags and spans windows, which are as many where texts are short.
         learning_rate: its peak; None is `default_learning_rate`.
         warmup: the share of all steps in which the learning rate rises, before it falls to 0 in a straight line.
@@ -102,7 +104,7 @@ class Finetuning:
     dev: str | Path
     out: str | Path | None = None
     columns: Columns = Columns()
-    epochs: int = 3
+    epochs: int | None = None
     batch_size: int = 32
     learning_rate: float | None = None
     warmup: float = 0.1
@@ -118,13 +120,12 @@ class Finetuning:
 
     def __post_init__(self) -> None:
         find_task(self.task)
-        require(self.epochs > 0, "epochs", f"expected at least 1, got {self.epochs}")
         require(self.batch_size > 0, "batch_size", f"expected at least 1, got {self.batch_size}")
         rate = self.learning_rate
         require(rate is None or rate > 0, "learning_rate", f"expected more than 0, got {rate}")
         require(0 <= self.warmup < 1, "warmup", f"expected 0 <= warmup < 1, got {self.warmup}")
         require(self.stride is None or self.stride > 0, "stride", f"expected at least 1, got {self.stride}")
-        for name in ("patience", "most"):
+        for name in ("epochs", "patience", "most"):
             value = getattr(self, name)
             require(value is None or value > 0, name, f"expected at least 1, got {value}")
         seeds = (0,) if self.seeds is None else self.seeds
@@ -139,9 +140,17 @@ class Finetuning:
         """What is in the files. Reads them, and the model.
 
         Raises:
+            UsageError: `out` is not empty.
             DataError: for whatever is wrong in a file, with the line.
         """
+        self._check_out()
         return self._material.survey
+
+    @property
+    def plan(self) -> str:
+        """For people: what will be done, with whatever was chosen for them."""
+        runs = f"{len(self._seeds)} runs" if len(self._seeds) > 1 else "1 run"
+        return f"training: {runs} of {self._epochs} epochs, {self._steps:,} steps, learning rate {self._rate:.1e}"
 
     def run(self) -> Iterator[Report]:
         """Train, and save the best epoch of the best seed. The last report has the result.
@@ -151,6 +160,7 @@ class Finetuning:
             DataError: something in the files cannot be learned from; nothing was written.
             TrainingError: a loss is not finite.
         """
+        self._check_out()
         material = self._material
         log = self._open(material)
         seeds = self._seeds
@@ -204,9 +214,17 @@ class Finetuning:
         return self.seeds or (_SEEDS if small else _SEEDS[:1])
 
     @property
+    def _steps_an_epoch(self) -> int:
+        return math.ceil(len(self._material.lessons) / self.batch_size)
+
+    @property
+    def _epochs(self) -> int:
+        return self.epochs or min(_MOST_EPOCHS, max(_EPOCHS, math.ceil(_ENOUGH_STEPS / self._steps_an_epoch)))
+
+    @property
     def _steps(self) -> int:
         """Of one seed."""
-        return math.ceil(len(self._material.lessons) / self.batch_size) * self.epochs
+        return self._steps_an_epoch * self._epochs
 
     @property
     def _rate(self) -> float:
@@ -224,13 +242,17 @@ class Finetuning:
             seed=trainee.seed,
         )
 
+    def _check_out(self) -> None:
+        """Before any work is done for it."""
+        out = None if self.out is None else Path(self.out)
+        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} exists and is not empty. Choose another folder with -o.")
+
     def _open(self, material: Material) -> Log | None:
         """Make the run folder."""
         if self.out is None:
             return None
         out = Path(self.out)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not empty. Choose another folder with -o.")
         record = {
             "kind": "finetuning",
             "task": task_dict(material.task),
@@ -251,7 +273,7 @@ class Finetuning:
     @property
     def _settings(self) -> dict[str, Any]:
         return {
-            "epochs": self.epochs,
+            "epochs": self._epochs,
             "batch_size": self.batch_size,
             "learning_rate": self._rate,
             "warmup": self.warmup,

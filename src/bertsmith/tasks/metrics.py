@@ -74,14 +74,17 @@ def mean_and_spread(scores: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
 
 
-def confidence_interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """In which the mean over all seeds there could be lies with 95 % confidence, by Student's t; None for fewer than two."""
+def confidence_interval(scores: Sequence[float], lowest: float, highest: float) -> tuple[float, float] | None:
+    """In which the mean over all seeds there could be lies with 95 % confidence, by Student's t; None for fewer than two.
+
+    It ends at the `lowest` and the `highest` score there can be: with three seeds it would often go beyond.
+    """
     if len(scores) < 2:
         return None
     mean, spread = mean_and_spread(scores)
     freedom = len(scores) - 1
     around = _STUDENT[min(freedom, len(_STUDENT)) - 1] * spread / len(scores) ** 0.5
-    return mean - around, mean + around
+    return max(mean - around, lowest), min(mean + around, highest)
 
 
 # Two-sided 95 % quantiles of Student's t for 1, 2 ... degrees of freedom; beyond the table its last value is on the safe side.

@@ -18,7 +18,10 @@ class TaggedWord:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """Words that are one thing: `first` to `last` (both in it), from 0, and the characters `start` to `end` of the text."""
+    """Words that are one thing: `first` to `last` (both in it), from 0, and the characters `start` to `end` of the text.
+
+    `probability` is that of the tag of its least sure word.
+    """
 
     label: str
     text: str
@@ -26,6 +29,7 @@ class Entity:
     end: int
     first: int
     last: int
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)

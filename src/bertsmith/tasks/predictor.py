@@ -7,11 +7,12 @@ from bertsmith.checkpoints import Checkpoint
 from bertsmith.config import from_dict
 from bertsmith.data.columns import Columns
 from bertsmith.data.records import Format
+from bertsmith.embed import Lane, Running
 from bertsmith.errors import UsageError
 from bertsmith.progress import Progress, silent
 from bertsmith.tasks.prediction import Evaluation, Prediction
 from bertsmith.tasks.reading import Labelled, UnlabelledTexts, read_labelled, read_texts
-from bertsmith.tasks.scoring import score
+from bertsmith.tasks.scoring import for_prediction, score
 from bertsmith.tasks.task import Task, Texts, stored_task
 from bertsmith.tasks.words import Words
 from bertsmith.text.windows import Cutter, Window
@@ -27,10 +28,11 @@ class Predictor:
         columns: the columns it was trained with, for reading files; empty for a model from elsewhere.
         text_counts: how many text columns it takes. A model from elsewhere does not say, so it takes what its task allows.
         cutter: how it reads texts, of any length.
+        running: the model, and the batches that it reads.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
-        """Make ready.
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu", lane: Lane | None = None) -> None:
+        """Make ready, to compute in the numbers of `lane`: by default in float32.
 
         Raises:
             UsageError: the model was not fine-tuned, or for a task that is not known here.
@@ -47,8 +49,8 @@ class Predictor:
         self.text_counts = (len(self.columns.texts),) if self.columns.texts else (1, 2) if allowed == (1,) else allowed
         limit = min(checkpoint.tokenizer.max_length, checkpoint.model.encoder.config.max_length)
         self.cutter = Cutter(checkpoint.tokenizer, min(limit, int(data.get("max_length") or limit)), data.get("stride"))
-        self.model = checkpoint.model.eval().to(device)
-        self.tokenizer = checkpoint.tokenizer
+        with for_prediction(checkpoint.model.eval().to(device)) as model:
+            self.running = Running(model, checkpoint.tokenizer, lane)
 
     def predict(self, texts: Sequence[Texts], *, progress: Progress = silent) -> list[Prediction]:
         """A prediction for each text or pair of texts, in their order."""
@@ -64,7 +66,7 @@ class Predictor:
         """
         done = 0
         for chunk, windows in self._chunks(texts):
-            scores = score(self.task, self.model, self.tokenizer, windows)
+            scores = score(self.task, self.running, windows)
             done += len(chunk)
             progress("predicting", done, total)
             yield from map(self.task.predict, chunk, windows, scores)

@@ -51,7 +51,8 @@ class Finetuned:
     @property
     def confidence(self) -> tuple[float, float] | None:
         """The 95 % confidence interval of the mean, from the same runs; None for a single one."""
-        return confidence_interval(self._scores)
+        lowest = -1.0 if self.metric == "spearman" else 0.0
+        return confidence_interval(self._scores, lowest, 1.0)
 
     @property
     def _scores(self) -> list[float]:

@@ -154,7 +154,7 @@ class Tag(Task, kind="tag"):
             ),
             entities=None
             if self.metric == "accuracy"
-            else tuple(_entity(words, s) for s in self.found_scheme.entities(tags)),
+            else tuple(_entity(words, s, shares) for s in self.found_scheme.entities(tags)),
             **cut_counts(windows),
         )
 
@@ -236,10 +236,10 @@ def _first_tokens(windows: Sequence[Window]) -> list[tuple[int, int]]:
     return found
 
 
-def _entity(words: Words, span: Span) -> Entity:
+def _entity(words: Words, span: Span, shares: Sequence[float]) -> Entity:
     label, first, last = span
     start, end = words.spans[first][0], words.spans[last][1]
-    return Entity(label, words.text[start:end], start, end, first, last)
+    return Entity(label, words.text[start:end], start, end, first, last, min(shares[first : last + 1]))
 
 
 def _tags(label: Label) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from bertsmith.data import Drawn, Example, KeyedPermutation, Position, generator, pack
+from bertsmith.embed import Running
 from bertsmith.nn import Model
 from bertsmith.tasks.material import Material
 from bertsmith.tasks.prediction import Evaluation
 from bertsmith.tasks.result import SeedRun
-from bertsmith.tasks.scoring import score
+from bertsmith.tasks.scoring import for_prediction, score
 from bertsmith.tasks.starting import with_new_head
 from bertsmith.tasks.task import Task
 from bertsmith.train import Loop, Step
@@ -86,7 +87,8 @@ class Trainee:
     def _evaluate(self) -> Evaluation:
         task, dev, windows = self.material.task, self.material.dev, self.material.dev_windows
         labels = dev.labels
-        scores = score(task, self.model, self.material.start.tokenizer, windows)
+        with for_prediction(self.model) as model:
+            scores = score(task, Running(model, self.material.start.tokenizer), windows)
         predictions = list(map(task.predict, dev.texts, windows, scores))
         if (tuned := task.tuned(labels, predictions)) != task:
             task, predictions = tuned, list(map(tuned.predict, dev.texts, windows, scores))

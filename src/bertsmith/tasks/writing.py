@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bertsmith.errors import UsageError, nearest
-from bertsmith.tasks.prediction import Prediction
+from bertsmith.tasks.prediction import Entity, Prediction
 from bertsmith.tasks.task import Task
+
+_TAGGED = ("text_number", "label", "text", "start", "end", "probability", "windows", "truncated")
+"""The columns of a table of entities or words: said also where none was found."""
 
 
 def written(predictions: Iterable[Prediction], task: Task, format: str) -> Iterator[str]:
@@ -36,13 +39,12 @@ def _jsonl(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def _table(predictions: Iterable[Prediction], delimiter: str) -> Iterator[str]:
-    names: list[str] = []
     for number, prediction in enumerate(predictions, start=1):
+        if number == 1:
+            names = list(_TAGGED if prediction.words is not None else next(_rows(prediction, number)))
+            yield _line(names, delimiter)
         for row in _rows(prediction, number):
-            if not names:
-                names = list(row)
-                yield _line(names, delimiter)
-            yield _line([row.get(name, "") for name in names], delimiter)
+            yield _line(row.values(), delimiter)
 
 
 def _conll(predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -64,14 +66,9 @@ def _rows(prediction: Prediction, number: int) -> Iterator[dict[str, Any]]:
     if prediction.words is not None:
         things = prediction.words if prediction.entities is None else prediction.entities
         for thing in things:
-            label = getattr(thing, "tag", None) or getattr(thing, "label", None)
-            yield {
-                "text_number": number,
-                "label": label,
-                "text": thing.text,
-                "start": thing.start,
-                "end": thing.end,
-            } | read
+            label = thing.label if isinstance(thing, Entity) else thing.tag
+            cells = (number, label, thing.text, thing.start, thing.end, thing.probability, *read.values())
+            yield dict(zip(_TAGGED, cells, strict=True))
     elif prediction.answer is not None:
         answer = prediction.answer
         found = {"answer": answer.text, "start": answer.start, "end": answer.end, "probability": answer.probability}
