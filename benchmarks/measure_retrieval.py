@@ -58,7 +58,7 @@ def cranfield(model: LoadedModel, path: Path, bars: Bars) -> dict[str, dict[str,
     """nDCG@10 of each way to search."""
     documents, queries, relevant = read_cranfield(folder_of("cranfield"))
     entries = [Entry(id, text) for id, text in documents.items() if text]
-    with writing(path, describe(model)) as writer:
+    with writing(path, describe(model.embedder)) as writer:
         writer.add(entries, model.embedder.embed([entry.text for entry in entries], progress=bars).vectors)
         writer.optimize()
     finder = Finder(Index(path), model)

@@ -1,13 +1,18 @@
 """What every test shares: one thread, no network, and a small corpus with shards and a recipe to go with it."""
 
+import re
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from pyarrow.fs import FileSystem, LocalFileSystem, copy_files
 
 from bertsmith.config import override
 from bertsmith.data import learn_tokenizer, prepare
@@ -54,6 +59,43 @@ def corpus_lines() -> Iterator[str]:
         for place in range(8 + number % 8):
             yield SENTENCES[(number * 3 + place * 5) % len(SENTENCES)].replace("old", f"old{number % 7}")
         yield ""
+
+
+BUCKET = "mill-bucket"
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileSystem]:
+    """A server with S3's interface on this machine, with one empty bucket; the environment leads Arrow and LanceDB to it."""
+    pytest.importorskip("moto.server", reason="no S3 on this machine: pip install moto flask flask-cors")
+    log = tmp_path_factory.mktemp("store") / "log.txt"
+    keys = {"AWS_ACCESS_KEY_ID": "mill", "AWS_SECRET_ACCESS_KEY": "wheel", "AWS_REGION": "us-east-1"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with log.open("w", encoding="utf-8") as stream, subprocess.Popen(command, stdout=stream, stderr=stream) as server:
+        try:
+            while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text(encoding="utf-8"))):
+                assert server.poll() is None, log.read_text(encoding="utf-8")
+                time.sleep(0.02)
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in {**keys, "AWS_ENDPOINT_URL": found[0], "AWS_ALLOW_HTTP": "true"}.items():
+                    patch.setenv(name, value)
+                store, _ = FileSystem.from_uri(f"s3://{BUCKET}/?allow_bucket_creation=true")
+                store.create_dir(BUCKET)
+                yield store
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def to_bucket(object_store: FileSystem, request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """Copies a folder into the bucket, and says where it is."""
+
+    def copy(folder: Path) -> str:
+        place = f"{BUCKET}/{request.node.name}/{folder.name}"
+        copy_files(str(folder), place, source_filesystem=LocalFileSystem(), destination_filesystem=object_store)
+        return f"s3://{place}"
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,13 @@ from bertsmith.baselines import BM25
 from bertsmith.checkpoints import Checkpoint, save_model
 from bertsmith.cli import main
 from bertsmith.config import override
+from bertsmith.embed import BFloat16, Embedder, EmbedOptions, Int8, Windows
 from bertsmith.errors import CheckpointError, DataError, UsageError
 from bertsmith.model import LoadedModel
-from bertsmith.nn import Model, SequenceHead
+from bertsmith.nn import Averaged, ClsPooling, MeanPooling, Model, SequenceHead
 from bertsmith.recipes import bert
-from bertsmith.retrieval import BATCH, Reranker, Source, describe, fingerprint
-from bertsmith.search import Added
+from bertsmith.retrieval import BATCH, WAYS, Reranker, Source, fingerprint, options_of
+from bertsmith.search import Added, seal
 from bertsmith.text import Tokenizer
 
 TEXTS = [
@@ -92,6 +95,30 @@ def test_by_command(encoder: Path, table: Path, tmp_path: Path, capsys: pytest.C
     assert "Give FILEs with texts, or --delete ID, or --check." in said
 
 
+def test_an_index_in_a_bucket(
+    encoder: Path,
+    table: Path,
+    tmp_path: Path,
+    to_bucket: Callable[[Path], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = bertsmith.load(encoder)
+    bertsmith.index_files(model, [table], tmp_path / "i", Source(id="docno"), options=CHOSEN)
+    place = to_bucket(tmp_path / "i")
+    for mode in WAYS:
+        found = bertsmith.open_index(place).search("the old river", mode=mode)
+        assert found == bertsmith.open_index(tmp_path / "i").search("the old river", mode=mode)
+    out, _ = run(capsys, "search", place, TEXTS[3], "-k", 1, "--json")
+    assert json.loads(out)["id"] == "d3"
+    _, said = run(capsys, "index", "-o", place, "--check")
+    assert f"{place}: 4 texts, every file as it was written" in said
+    for change in ((table, "--id", "docno", "--model", encoder), ("--delete", "d3")):
+        _, said = run(capsys, "index", "-o", place, *change, code=2)
+        assert f"{place}: an index in a bucket is only read." in said
+    with pytest.raises(UsageError, match=f"{place}: this index was made by .* cannot be compared"):
+        bertsmith.open_index(place, bertsmith.load("small-english")).search("mill")
+
+
 def test_bm25_is_ours(encoder: Path, table: Path, tmp_path: Path) -> None:
     model = bertsmith.load(encoder)
     bertsmith.index_files(model, [table], tmp_path / "i", Source(id="docno"))
@@ -149,13 +176,14 @@ def test_an_index_knows_its_model(encoder: Path, table: Path, shard_folder: Path
     ):
         with pytest.raises(UsageError) as caught:
             refused()
-        assert str(fingerprint(model)) in str(caught.value) and str(fingerprint(other)) in str(caught.value)
+        for one in (model, other):
+            assert str(fingerprint(one.embedder)) in str(caught.value)
     (tmp_path / "model").rename(moved)
     with pytest.raises(CheckpointError, match="if it has moved, give it with --model"):
         bertsmith.open_index(out).search("mill")
     assert bertsmith.open_index(out).search("mill", mode="text"), "words need no model"
     assert bertsmith.open_index(out, bertsmith.load(moved)).search("mill")
-    assert describe(bertsmith.load(encoder)).fingerprint == describe(model).fingerprint, (
+    assert fingerprint(bertsmith.load(encoder).embedder) == fingerprint(model.embedder), (
         "equal weights in another folder"
     )
 
@@ -163,10 +191,100 @@ def test_an_index_knows_its_model(encoder: Path, table: Path, shard_folder: Path
 def test_a_fingerprint_tells_what_vectors_depend_on(encoder: Path, shard_folder: Path, tmp_path: Path) -> None:
     model = bertsmith.load(encoder)
     with_head = bertsmith.load(saved(tmp_path / "head", shard_folder, kind="pair", labels=["0", "1"]))
-    assert fingerprint(with_head).weights == fingerprint(model).weights, "heads make no vectors"
+    assert fingerprint(with_head.embedder).weights == fingerprint(model.embedder).weights, "heads make no vectors"
     changed = LoadedModel(bertsmith.load(encoder).checkpoint)
     next(changed.checkpoint.model.encoder.parameters()).data[0, 0] += 1
-    assert fingerprint(changed).weights != fingerprint(model).weights
+    assert fingerprint(changed.embedder).weights != fingerprint(model.embedder).weights
+    made = {
+        str(fingerprint(Embedder(model.checkpoint, options)))
+        for options in (
+            EmbedOptions(),
+            EmbedOptions(pooling=ClsPooling()),
+            EmbedOptions(layers=Averaged((-2, -1))),
+            EmbedOptions(layers=Averaged((-3, -1))),
+            EmbedOptions(dimensions=7),
+            EmbedOptions(long=Windows()),
+            EmbedOptions(long=Windows(stride=2)),
+        )
+    }
+    assert len(made) == 7
+    for same in (EmbedOptions(lane=BFloat16()), EmbedOptions(normalize=True), EmbedOptions(pooling=MeanPooling())):
+        assert fingerprint(Embedder(model.checkpoint, same)) == fingerprint(model.embedder)
+
+
+CHOSEN = EmbedOptions(pooling=ClsPooling(), layers=Averaged((-2, -1)), dimensions=7, long=Windows())
+
+
+def test_an_index_keeps_how_its_vectors_are_made(
+    encoder: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Adding and searching do the same without being told; other options are refused, and another lane is not."""
+    model, out = bertsmith.load(encoder), tmp_path / "i"
+    chosen = (
+        "--pooling",
+        "cls",
+        "--layers",
+        "averaged:-2,-1",
+        "--dimensions",
+        7,
+        "--long",
+        "windows",
+        "--lane",
+        "int8",
+    )
+    make = ("index", "--model", encoder, table, "-o", out, "--id", "docno")
+    _, said = run(capsys, *make, *chosen)
+    assert "Pooling: cls (as asked for), layers -2, -1 averaged; vectors of 7, normalized." in said
+    assert options_of(out) == replace(CHOSEN, normalize=True, lane=Int8())
+    long = " ".join(TEXTS * 40)
+    (tmp_path / "more.jsonl").write_text(json.dumps({"docno": "long", "text": long, "year": 1}), encoding="utf-8")
+    more = ("index", "--model", encoder, tmp_path / "more.jsonl", "-o", out, "--id", "docno")
+    _, said = run(capsys, *more, "--lane", "float32", "--pooling", "cls")
+    assert "0 were cut to the model's length, 1 read in windows" in said
+    finder = bertsmith.open_index(out)
+    assert len(finder.index) == 5
+    texts = dict(finder.index.texts())
+    for id, exact in zip(texts, model.embed(list(texts.values()), CHOSEN), strict=True):
+        (hit,) = finder.index.search(exact, k=1)
+        assert hit.id == id
+    assert [hit.id for hit in finder.search(long, k=1, mode="vector")] == ["long"]
+    assert np.allclose(finder.embedder.embed([long]).vectors, model.embed([long], replace(CHOSEN, normalize=True)))
+    for other in (("--pooling", "mean"), ("--dimensions", 8), ("--layers", -2), ("--long", "cut")):
+        _, said = run(capsys, *make, *other, code=2)
+        assert "this index was made by" in said and "the options of the index, by giving none" in said
+        assert "pooling cls, layers averaged (numbers -2, -1), long texts windows, not normalized, 7 numbers" in said
+    with pytest.raises(UsageError, match="was made by"):
+        bertsmith.index_files(model, [table], out, Source(id="docno"), options=EmbedOptions())
+    bertsmith.index_files(model, [table], out, Source(id="docno"), options=replace(CHOSEN, normalize=False))
+    assert options_of(out).lane == Int8(), "as the index was made"
+
+
+def test_other_options_of_a_model_in_one_lane_hold_its_matrices_once(encoder: Path) -> None:
+    model = bertsmith.load(encoder)
+    embedder = model.embedder.with_options(CHOSEN)
+    assert vars(embedder)["_running"] is vars(model.embedder)["_running"]
+    assert np.array_equal(embedder.embed(TEXTS).vectors, model.embed(TEXTS, CHOSEN))
+    assert embedder.size == 7 and model.embedder.size == 12, "the first is as it was"
+    other = model.embedder.with_options(replace(CHOSEN, lane=BFloat16()))
+    assert vars(other)["_running"] is not vars(model.embedder)["_running"]
+
+
+def test_an_index_of_before_there_were_options_still_opens(encoder: Path, table: Path, tmp_path: Path) -> None:
+    model, out = bertsmith.load(encoder), tmp_path / "i"
+    bertsmith.index_files(model, [table], out, Source(id="docno"))
+    stored = json.loads((out / seal.SEAL).read_bytes())
+    del stored["seal"]["description"]["options"]
+    for name in ("layers", "long"):
+        del stored["seal"]["description"]["fingerprint"][name]
+    stored["sha256"] = seal._digest(stored["seal"])
+    (out / seal.SEAL).write_text(json.dumps(stored), encoding="utf-8")
+    assert bertsmith.open_index(out).search(TEXTS[1], k=1, mode="vector")[0].id == "d1"
+    assert bertsmith.index_files(model, [table], out, Source(id="docno")).added == Added(updated=4)
+    stored["seal"]["description"]["options"] = {"pooling": {"kind": "tea"}}
+    stored["sha256"] = seal._digest(stored["seal"])
+    (out / seal.SEAL).write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"not known to this bertsmith .*'tea'"):
+        bertsmith.open_index(out)
 
 
 def test_a_cross_encoder_orders_what_was_found(

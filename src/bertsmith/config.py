@@ -70,7 +70,8 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(wanted: type[T], data: Any, path: str = "") -> T:
-    """Build a `wanted` from JSON values. Unknown keys, missing keys and wrong types are `ConfigError`s with the path."""
+    """Build a `wanted` from JSON values. Unknown keys, missing keys and wrong types are `ConfigError`s with the path. What is
+    annotated as `Any` is taken as it is."""
     try:
         return _build(wanted, data, path)
     except RecursionError:
@@ -155,6 +156,8 @@ def _build(wanted: Any, data: Any, path: str) -> Any:
     if origin is typing.Literal:
         if data not in arguments:
             raise ConfigError(f"{path}: {data!r} is not allowed.{nearest(str(data), map(str, arguments))}")
+        return data
+    if wanted is Any:
         return data
     if isinstance(wanted, type) and issubclass(wanted, Part):
         return _build_part(wanted, data, path)

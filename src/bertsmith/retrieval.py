@@ -6,7 +6,7 @@ finder.search("drag of a slender wing", k=3)             # [Hit(rank, id, text, 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain, islice
@@ -15,14 +15,30 @@ from typing import Any, Literal
 
 from bertsmith.baselines import BM25
 from bertsmith.checkpoints import Checkpoint
-from bertsmith.config import to_dict
+from bertsmith.config import Part, from_dict, to_dict
 from bertsmith.data.columns import SAMPLED_ROWS, Columns, Layout, Wanted, find_columns
 from bertsmith.data.records import Format, Records, read_records
 from bertsmith.data.rows import Row
-from bertsmith.errors import CheckpointError, DataError, UsageError, nearest
+from bertsmith.embed import Embedder, EmbedOptions
+from bertsmith.errors import CheckpointError, ConfigError, DataError, UsageError, nearest
 from bertsmith.model import LoadedModel, load
+from bertsmith.nn import PoolerPooling
 from bertsmith.progress import Progress, silent
-from bertsmith.search import MODES, Added, Description, Entry, Fingerprint, Hit, Index, Mode, Recall, refusal, writing
+from bertsmith.search import (
+    MODES,
+    Added,
+    Description,
+    Entry,
+    Fingerprint,
+    Hit,
+    Index,
+    Mode,
+    Place,
+    Recall,
+    described,
+    refusal,
+    writing,
+)
 from bertsmith.tasks import Prediction
 
 Way = Mode | Literal["bm25"]
@@ -54,12 +70,15 @@ class Source:
 @dataclass(frozen=True)
 class Indexed:
     """What went into an index: texts that were new or replaced others, how many had nothing in them and were left out, how
-    many were cut to the model's length, and how the columns of each file were understood."""
+    many were cut to the model's length or read in several windows, how the columns of each file were understood, and a sentence
+    about how vectors were made."""
 
     added: Added
     empty: int
     truncated: int
+    windowed: int
     layouts: dict[Path, Layout]
+    about: str
 
 
 def index_files(
@@ -68,6 +87,7 @@ def index_files(
     out: str | Path,
     source: Source = Source(),
     *,
+    options: EmbedOptions | None = None,
     language: str | None = "English",
     progress: Progress = silent,
 ) -> Indexed:
@@ -75,12 +95,16 @@ def index_files(
     already are replaced. A few thousand texts at a time are held, and are durable as soon as progress tells of them; beyond
     them, memory grows with the ids (some 0.2 kB a text).
 
+    `options` say how vectors are made, which are at length 1 whatever they say of it. They are kept, and are those of an
+    index that is there unless others are given: then they must make the same vectors, in whatever lane.
+
     `language` is for the stems and stop words of full-text search in a new index; None for neither, and for languages
     without spaces.
 
     Raises:
         DataError: with the line, for whatever is wrong in a file. What was put in before stays in.
-        UsageError: the index was made by another model; another process is writing; something else is at `out`.
+        UsageError: the index was made by another model or with other options; another process is writing; something else
+            is at `out`.
         CheckpointError: the index is damaged, or the disk is full.
     """
     files = [Path(file) for file in files]
@@ -89,22 +113,35 @@ def index_files(
     layouts: dict[Path, Layout] = {}
     opened = [_open(file, source) for file in files]
     entries = chain.from_iterable(_entries(*found, source, layouts) for found in opened)
-    added, empty, truncated = Added(), 0, 0
-    with writing(out, describe(model, language), as_text=source.as_text) as writer:
+    embedder = model.embedder.with_options(replace(options or options_of(out), normalize=True))
+    added, empty, truncated, windowed = Added(), 0, 0, 0
+    with writing(out, describe(embedder, language), as_text=source.as_text) as writer:
         while batch := list(islice(entries, BATCH)):
             some = [entry for entry in batch if entry.text.strip()]
             empty += len(batch) - len(some)
             if some:
-                made = model.embedder.embed([entry.text for entry in some])
+                made = embedder.embed([entry.text for entry in some])
                 added += writer.add(some, made.vectors)
                 truncated += int((made.truncated > 0).sum())
+                windowed += int((made.windows > 1).sum())
                 progress("indexing texts", added.new + added.updated, None)
         if not added.new + added.updated:
             raise DataError(f"{', '.join(map(str, files))}: there is no text to put into an index.")
         writer.optimize()
     total = added.new + added.updated
     progress("indexing texts", total, total)
-    return Indexed(added, empty, truncated, layouts)
+    return Indexed(added, empty, truncated, windowed, layouts, embedder.about)
+
+
+def options_of(path: str | Path) -> EmbedOptions:
+    """How the vectors of the index at `path` are made, and where there is none, those of a new one: as the model's folder
+    says, at length 1.
+
+    Raises:
+        CheckpointError: the index is damaged, or of a later bertsmith.
+    """
+    made = described(path)
+    return EmbedOptions(normalize=True) if made is None else _options(made, Place(path))
 
 
 def delete_texts(path: str | Path, ids: Sequence[str]) -> int:
@@ -132,31 +169,50 @@ class Finder:
 
     Attributes:
         index: the index, for search by vectors.
+        options: how its vectors are made, as it was told when it was made.
     """
 
     def __init__(self, index: Index, model: LoadedModel | None = None) -> None:
         self.index = index
+        self.options = _options(index.description, index.place)
         self._given = model
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The model that made the index, loaded when it is first needed.
+        """The model that lies where that of the index did, or was given, loaded when it is first needed.
 
         Raises:
-            CheckpointError: it is not where it was.
-            UsageError: what is there is another model; the message names both fingerprints.
+            CheckpointError: there is none.
         """
-        made = self.index.description
         try:
-            model = self._given or load(made.model)
+            return self._given or load(self.index.description.model)
         except CheckpointError as error:
             raise CheckpointError(
-                f"{error} It made the index {self.index.path}: if it has moved, give it with --model."
+                f"{error} It made the index {self.index.place}: if it has moved, give it with --model."
             ) from None
-        asked = describe(model)
-        if asked.fingerprint != made.fingerprint:
-            raise refusal(self.index.path, made, asked)
-        return model
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What makes the vectors of queries, exactly: `embedder_of` the model.
+
+        Raises:
+            CheckpointError: the model is not where it was.
+            UsageError: what is there is another model; the message names both fingerprints.
+        """
+        return self.embedder_of(self.model.embedder)
+
+    def embedder_of(self, given: Embedder) -> Embedder:
+        """What makes vectors as the index wants them, of the model of another one, and in its lane: vectors of all lanes can
+        be compared, and which one is best for a single query is not what was best for all texts.
+
+        Raises:
+            UsageError: the index was made by another model; the message names both fingerprints.
+        """
+        embedder = given.with_options(replace(self.options, lane=given.options.lane))
+        asked = describe(embedder)
+        if asked.fingerprint != self.index.description.fingerprint:
+            raise refusal(self.index.place, self.index.description, asked)
+        return embedder
 
     def search(
         self,
@@ -182,7 +238,7 @@ class Finder:
         if mode == "bm25":
             hits = self._by_bm25(query, depth, where)
         else:
-            vector = None if mode == "text" else self.model.embed(query)
+            vector = None if mode == "text" else self.embedder.embed([query]).vectors[0]
             hits = self.index.search(vector, query, k=depth, mode=mode, where=where, exact=exact)
         return (rerank.order(query, hits) if rerank else hits)[:k]
 
@@ -232,25 +288,41 @@ class Reranker:
         return [Hit(rank, hits[n].id, hits[n].text, hits[n].fields) for rank, n in enumerate(order, start=1)]
 
 
-def describe(model: LoadedModel, language: str | None = "English") -> Description:
-    """What an index remembers of the model that makes it."""
-    path = model.checkpoint.path
+def describe(embedder: Embedder, language: str | None = "English") -> Description:
+    """What an index remembers of what makes its vectors."""
+    path = embedder.checkpoint.path
     said = "a model in memory" if path is None else str(path.absolute() if path.exists() else path)
-    return Description(fingerprint=fingerprint(model), model=said, language=language)
+    made = fingerprint(embedder)
+    return Description(fingerprint=made, model=said, options=to_dict(embedder.options), language=language)
 
 
-def fingerprint(model: LoadedModel) -> Fingerprint:
-    """All that the vectors of `model.embed` depend on. The same model has the same in every format it is stored in."""
-    embedder = model.embedder
-    chosen = to_dict(embedder.pooling)
-    settings = ", ".join(f"{name} {value}" for name, value in chosen.items() if name != "kind")
+def fingerprint(embedder: Embedder) -> Fingerprint:
+    """All that the direction of a vector depends on. The same model has the same in every format it is stored in, and in
+    every lane."""
+    checkpoint, options = embedder.checkpoint, embedder.options
     return Fingerprint(
-        weights=_weights_sha256(model.checkpoint, pooled=chosen["kind"] == "pooler"),
-        tokenizer=model.tokenizer.sha256,
-        pooling=f"{chosen['kind']} ({settings})" if settings else chosen["kind"],
-        normalize=embedder.normalize,
+        weights=_weights_sha256(checkpoint, pooled=isinstance(embedder.pooling, PoolerPooling)),
+        tokenizer=embedder.tokenizer.sha256,
+        pooling=_named_part(embedder.pooling),
+        normalize=checkpoint.normalize,
         size=embedder.size,
+        layers=_named_part(options.layers),
+        long=_named_part(options.long),
     )
+
+
+def _options(made: Description, place: Place) -> EmbedOptions:
+    try:
+        return replace(from_dict(EmbedOptions, made.options), normalize=True)
+    except ConfigError as error:
+        raise CheckpointError(f"{place}: how its vectors were made is not known to this bertsmith ({error}).") from None
+
+
+def _named_part(part: Part) -> str:
+    """For people: `mean`, `concatenated (numbers -2, -1)`."""
+    settings = [(name, value) for name, value in to_dict(part).items() if name != "kind" and value is not None]
+    said = ", ".join(f"{name} {str(value).strip('[]')}" for name, value in settings)
+    return f"{part.kind} ({said})" if said else part.kind
 
 
 def _weights_sha256(checkpoint: Checkpoint, *, pooled: bool) -> str:

@@ -47,7 +47,7 @@ def folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_the_guide(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = re.findall(r"^    bertsmith (.*)$", GUIDE, flags=re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["index"] * 3 + ["search"] * 3 + ["index"]
+    assert [command.split()[0] for command in commands] == ["index"] * 4 + ["search"] * 3 + ["index"]
     said: list[tuple[str, str]] = []
     for command in commands:
         with pytest.raises(SystemExit) as ended:
@@ -57,12 +57,12 @@ def test_the_guide(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "24 texts are new, 0 replaced" in said[0][1]
     assert "6 texts are new, 4 replaced" in said[1][1]
     assert "2 of 2 texts taken out" in said[2][1]
-    assert len(said[3][0].splitlines()) == 20
-    chosen = [json.loads(line)["fields"] for line in said[4][0].splitlines()]
+    assert len(said[4][0].splitlines()) == 20
+    chosen = [json.loads(line)["fields"] for line in said[5][0].splitlines()]
     assert len(chosen) == 3
     assert all(fields["year"] > 1955 and fields["author"] == "miller" for fields in chosen)
-    assert len(said[5][0].splitlines()) == 20
-    assert "28 texts, every file as it was written; search looks at every vector" in said[6][1]
+    assert len(said[6][0].splitlines()) == 20
+    assert "28 texts, every file as it was written; search looks at every vector" in said[7][1]
     (block,) = re.findall(r"^```python\n(.*?)^```$", GUIDE, flags=re.DOTALL | re.MULTILINE)
     exec(compile(block, "guide", "exec"), {})
     assert len(open_index(folder / "runs" / "python.index").index) == 24

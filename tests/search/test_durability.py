@@ -17,7 +17,7 @@ import pytest
 
 from bertsmith.config import to_dict
 from bertsmith.errors import BertsmithError, CheckpointError, UsageError
-from bertsmith.search import Description, Entry, Index, seal, writer, writing
+from bertsmith.search import Description, Entry, Index, Place, seal, writer, writing
 
 VICTIM = Path(__file__).with_name("victim.py")
 
@@ -152,7 +152,7 @@ def test_one_writer(mill: Path, description: Description) -> None:
 
 
 def test_every_file_that_is_cut_or_missing_is_named(mill: Path, description: Description) -> None:
-    files = [mill / seal.TABLE / name for name in seal.read_seal(mill).files]
+    files = [mill / seal.TABLE / name for name in seal.read_seal(Place(mill)).files]
     assert len(files) > 8
     for file in files:
         whole = file.read_bytes()
@@ -168,7 +168,7 @@ def test_every_file_that_is_cut_or_missing_is_named(mill: Path, description: Des
 
 def test_flipped_bits_are_found(mill: Path) -> None:
     chance = random.Random(3)
-    files = [mill / seal.TABLE / name for name in seal.read_seal(mill).files] + [mill / seal.SEAL]
+    files = [mill / seal.TABLE / name for name in seal.read_seal(Place(mill)).files] + [mill / seal.SEAL]
     for file in files:
         whole = file.read_bytes()
         for place in {0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(2))}:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import bertsmith
+from bertsmith.embed import EmbedOptions, Windows
+from bertsmith.nn import Averaged, ClsPooling
 
 
 def ask(server: Any, path: str, **body: Any) -> Any:
@@ -134,6 +136,23 @@ def test_search(everything: Any, index: Path, mode: Any) -> None:
     assert [(x["rank"], x["id"], x["text"], x["fields"]) for x in found] == [
         (hit.rank, hit.id, hit.text, dict(hit.fields)) for hit in expected
     ]
+
+
+def test_search_in_an_index_with_options(run: Any, folders: dict[str, Path], tmp_path: Path) -> None:
+    """Queries are made as the index's texts were, long ones too; other vectors of the same model are as its folder says."""
+    plain = bertsmith.load(folders["plain"])
+    options = EmbedOptions(pooling=ClsPooling(), layers=Averaged((-2, -1)), dimensions=5, long=Windows())
+    texts = ["the old mill " * 9 + "river " * 9, "the old mill " * 9, "green door", "paris is the capital"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    bertsmith.index_files(plain, [tmp_path / "texts.txt"], tmp_path / "index", options=options)
+    finder = bertsmith.open_index(tmp_path / "index")
+    server = run(plain.checkpoint, finder=finder)
+    assert len(server.house.models.models) == 1
+    for text in texts:
+        hits = ask(server, "/search", query=text, mode="vector")["hits"]
+        assert hits[0]["text"] == text
+        assert [hit["id"] for hit in hits] == [hit.id for hit in finder.search(text, mode="vector")]
+    assert len(ask(server, "/embed", inputs="green door")[0]) == 12
 
 
 def test_search_with_a_condition_and_a_reranker(everything: Any) -> None:

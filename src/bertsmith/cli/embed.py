@@ -3,31 +3,20 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import DEFAULT_MODEL, Lane, Model
+from bertsmith.cli.options import DEFAULT_MODEL, Dimensions, Lane, Layers, Long, Model, Pooling, embed_options
 from bertsmith.cli.terminal import Bars, json_line, talk
 
 if TYPE_CHECKING:
-    from bertsmith.embed import Embedder, EmbedOptions, Written
+    from bertsmith.embed import Embedder, Written
     from bertsmith.embed.pieces import Unit
     from bertsmith.embed.reading import GivenText
 
 _STDIO = Path("-")
 
-Pooling = Annotated[
-    str | None,
-    Option(
-        help="mean, mean_text (without [CLS] and [SEP]), cls, pooler, max, mean_max, mean_sqrt_len_tokens, weightedmean, "
-        "lasttoken. Default: the model's own."
-    ),
-]
-Layers = Annotated[
-    str | None,
-    Option(help="-2: the layer before the last; -2,-1: both, side by side; averaged:-2,-1. Default: the last."),
-]
 Normalize = Annotated[
     bool | None, Option("--normalize/--no-normalize", help="Vectors of length 1. Default: the model's own.")
 ]
@@ -46,8 +35,8 @@ def embed(
     pooling: Pooling = None,
     layers: Layers = None,
     normalize: Normalize = None,
-    dimensions: Annotated[int | None, Option(help="Keep the first so many numbers.")] = None,
-    long: Annotated[str, Option(help="Texts over the model's length: cut, or windows, whose mean is taken.")] = "cut",
+    dimensions: Dimensions = None,
+    long: Long = None,
     lane: Lane = "float32",
     tokens: Annotated[bool, Option("--tokens", help="A vector for each token.")] = False,
     words: Annotated[bool, Option("--words", help="A vector for each word.")] = False,
@@ -67,7 +56,7 @@ def embed(
     bertsmith.embed.embed_file for a file
     """
     import bertsmith
-    from bertsmith.embed import Embedder, embed_file
+    from bertsmith.embed import Embedder, EmbedOptions, embed_file
     from bertsmith.errors import UsageError
 
     if (file is None) == (text is None) or (file is None) != (out is None) or (tokens and words):
@@ -77,7 +66,7 @@ def embed(
     if (text is None and pair) or (text is not None and (field or keep)):
         raise UsageError("--pair belongs to --text; for a FILE, --field and --keep name its columns.")
     unit: Unit = "token" if tokens else "word" if words else "text"
-    options = _options(pooling, layers, normalize, dimensions, long, lane)
+    options = embed_options(EmbedOptions(normalize=normalize), pooling, layers, dimensions, long, lane)
     embedder = Embedder(bertsmith.load(model).checkpoint, options)
     talk.print(embedder.about if unit == "text" else embedder.about_tokens, markup=False, soft_wrap=True)
     fields, kept = tuple(field or ()), tuple(keep or ())
@@ -104,31 +93,6 @@ def embed(
                 progress=bars,
             )
         _say(written, out, unit)
-
-
-def _options(
-    pooling: str | None, layers: str | None, normalize: bool | None, dimensions: int | None, long: str, lane: str
-) -> "EmbedOptions":
-    from bertsmith.config import from_dict
-    from bertsmith.embed import EmbedOptions
-
-    data: dict[str, Any] = {"normalize": normalize, "dimensions": dimensions, "long": {"kind": long}}
-    data["lane"] = {"kind": lane}
-    if pooling is not None:
-        data["pooling"] = {"kind": pooling}
-    if layers is not None:
-        data["layers"] = _layers(layers)
-    return from_dict(EmbedOptions, data)
-
-
-def _layers(text: str) -> dict[str, Any]:
-    from bertsmith.errors import UsageError
-
-    kind, _, numbers = text.rpartition(":")
-    try:
-        return {"kind": kind or "concatenated", "numbers": [int(number) for number in numbers.split(",")]}
-    except ValueError:
-        raise UsageError(f"--layers {text}: expected numbers such as -2 or -2,-1 or averaged:-2,-1.") from None
 
 
 def _typed(texts: list[str], pairs: list[str] | None) -> "Iterable[GivenText]":

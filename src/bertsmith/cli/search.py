@@ -11,7 +11,7 @@ from bertsmith.cli.terminal import json_line
 
 
 def search(
-    index: Annotated[Path, Argument(help="Index folder, from bertsmith index.")],
+    index: Annotated[str, Argument(help="Index folder, from bertsmith index; or s3://BUCKET/NAME.")],
     query: Annotated[str, Argument(help="What to look for, in words.")],
     k: Annotated[int, Option("-k", help="How many texts to show.")] = 10,
     where: Annotated[str | None, Option(help='A condition in SQL on the columns, such as "year > 1990".')] = None,

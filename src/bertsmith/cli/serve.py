@@ -17,7 +17,9 @@ def serve(
         list[Path] | None,
         Option("--model", "-m", help="Model folder, or the name of a shipped one; several for several abilities."),
     ] = None,
-    index: Annotated[Path | None, Option(help="Index folder to search, from bertsmith index.")] = None,
+    index: Annotated[
+        str | None, Option(help="Index to search, from bertsmith index: a folder, or s3://BUCKET/NAME.")
+    ] = None,
     host: Annotated[str, Option(help="Address to listen on; beyond this machine only with a key.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8000,
     api_key_file: Annotated[Path | None, Option(help="File of bearer keys, one a line. Or BERTSMITH_API_KEY.")] = None,

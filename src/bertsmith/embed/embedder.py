@@ -75,16 +75,33 @@ class Embedder:
         Raises:
             ConfigError: the options do not fit the model.
         """
+        options = options or EmbedOptions()
         self.checkpoint = checkpoint
-        self.options = options = options or EmbedOptions()
         self.model = checkpoint.model.eval()
         self.tokenizer = checkpoint.tokenizer
-        self.pooling = options.pooling or checkpoint.pooling
-        self.normalize = checkpoint.normalize if options.normalize is None else options.normalize
+        self.max_length = min(self.tokenizer.max_length, self.model.encoder.config.max_length)
         self._running = Running(self.model, self.tokenizer, options.lane)
         self.lane = self._running.lane
+        self._choose(options)
+
+    def with_options(self, options: EmbedOptions) -> "Embedder":
+        """One of the same model with these options. In the same lane, both run the same matrices.
+
+        Raises:
+            ConfigError: the options do not fit the model.
+        """
+        if options.lane != self.options.lane:
+            return Embedder(self.checkpoint, options)
+        other = Embedder.__new__(Embedder)  # copy.copy would travel, as to another process
+        other.__dict__.update(self.__dict__)
+        other._choose(options)
+        return other
+
+    def _choose(self, options: EmbedOptions) -> None:
+        self.options = options
+        self.pooling = options.pooling or self.checkpoint.pooling
+        self.normalize = self.checkpoint.normalize if options.normalize is None else options.normalize
         encoder = self.model.encoder.config
-        self.max_length = min(self.tokenizer.max_length, encoder.max_length)
         options.layers.check(encoder.num_hidden_layers)
         self._widths = [options.layers.size(encoder.hidden_size)]
         self._widths.append(self.pooling.size(self._widths[0]))
@@ -164,17 +181,31 @@ class Embedder:
         done = 0
         for chunk in self._chunks(texts, lambda _: 1, CHUNK):
             windows = [shown for _, shown in chunk]
-            encodings = [window.encoding for window in chain.from_iterable(windows)]
-            pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
-            for group in groups_by_length([len(e.ids) for e in encodings], TOKENS):
-                pooled[group] = self.pooled([encodings[i] for i in group])
-                ready += len(group)
-                progress("embedding texts", done + ready * len(chunk) // len(encodings), total)
-            done += len(chunk)
             counts = np.array([len(shown) for shown in windows], np.int64)
             truncated = np.array([shown[0].encoding.truncated for shown in windows], np.int64)
-            means = _means(pooled, windows) if len(pooled) > len(chunk) else pooled
-            yield Vectors(finished(means, self.options.dimensions, normalize=self.normalize), truncated, counts)
+
+            def tell(share: float, before: int = done, texts: int = len(chunk)) -> None:
+                progress("embedding texts", before + int(share * texts), total)
+
+            yield Vectors(self.of_windows(windows, tell), truncated, counts)
+            done += len(chunk)
+
+    def windows(self, text: Text) -> tuple[Window, ...]:
+        """What is read of a text."""
+        return self.options.long.windows(text, self.tokenizer, self.max_length)
+
+    def of_windows(
+        self, windows: Sequence[Sequence[Window]], tell: Callable[[float], None] = lambda share: None
+    ) -> np.ndarray:
+        """The vectors of texts of which this is read, float32 (texts, size). `tell` is told which share is done."""
+        encodings = [window.encoding for window in chain.from_iterable(windows)]
+        pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
+        for group in groups_by_length([len(e.ids) for e in encodings], TOKENS):
+            pooled[group] = self.pooled([encodings[i] for i in group])
+            ready += len(group)
+            tell(ready / len(encodings))
+        means = _means(pooled, windows) if len(pooled) > len(windows) else pooled
+        return finished(means, self.options.dimensions, normalize=self.normalize)
 
     def token_vectors(self, texts: Iterable[Text], *, progress: Progress = silent) -> Iterator[TokenVectors]:
         """The vectors of each text's tokens, text by text, in constant memory."""
@@ -203,7 +234,7 @@ class Embedder:
         chunk: list[tuple[Text, tuple[Window, ...]]] = []
         weighed = 0
         for text in texts:
-            chunk.append((text, self.options.long.windows(text, self.tokenizer, self.max_length)))
+            chunk.append((text, self.windows(text)))
             weighed += sum(map(weight, chunk[-1][1]))
             if weighed >= limit:
                 yield chunk

@@ -10,7 +10,8 @@ class Fingerprint:
     """All that a text's vector depends on. Vectors of two fingerprints cannot be compared.
 
     `weights` and `tokenizer` are SHA-256 in hexadecimal, `pooling` says how token vectors become one, `normalize` whether
-    that is brought to length 1, and `size` is how many numbers it has.
+    the model's folder wants that at length 1, and `size` is how many numbers it has. `layers` are those whose states are
+    pooled, and `long` is what is done with texts over the model's length.
     """
 
     weights: str
@@ -18,11 +19,16 @@ class Fingerprint:
     pooling: str
     normalize: bool
     size: int
+    layers: str = "output"
+    long: str = "cut"
 
     def __str__(self) -> str:
-        """For people: `weights 41ac..., tokenizer 9b07..., pooling mean, normalized, 384 numbers`."""
+        """For people: `weights 41ac..., tokenizer 9b07..., pooling mean, layers output, long texts cut, normalized, 384
+        numbers`."""
+        return f"weights {self.weights[:_SHOWN]}, tokenizer {self.tokenizer[:_SHOWN]}, {self.how}"
+
+    @property
+    def how(self) -> str:
+        """The part that options choose, for people."""
         length = "normalized" if self.normalize else "not normalized"
-        return (
-            f"weights {self.weights[:_SHOWN]}, tokenizer {self.tokenizer[:_SHOWN]}, pooling {self.pooling}, {length}, "
-            f"{self.size} numbers"
-        )
+        return f"pooling {self.pooling}, layers {self.layers}, long texts {self.long}, {length}, {self.size} numbers"

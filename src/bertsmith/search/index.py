@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertsmith.errors import CheckpointError, DataError, MissingExtra, UsageError, nearest
+from bertsmith.search.places import Place
 from bertsmith.search.ranking import reciprocal_rank_fusion
 from bertsmith.search.seal import TABLE, Description, Seal, check_contents, check_sizes, read_seal
 
@@ -53,14 +54,14 @@ class Index:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open an index.
+        """Open an index, in a folder or at `s3://BUCKET/NAME`.
 
         Raises:
             UsageError: there is none at `path`.
             CheckpointError: a file of it is missing or was cut; the message names it.
         """
-        self.path = Path(path)
-        self._seal, self._table = _open(self.path)
+        self.place = Place(path)
+        self._seal, self._table = _open(self.place)
 
     @property
     def description(self) -> Description:
@@ -156,13 +157,13 @@ class Index:
         Raises:
             CheckpointError: naming the first file that is not as it was.
         """
-        check_contents(self.path, self._seal)
+        check_contents(self.place, self._seal)
 
     def _nearest(self, vector: NDArray[Any], k: int, where: str | None, *, exact: bool) -> list[dict[str, Any]]:
         size = self.description.fingerprint.size
         if np.shape(vector) != (size,):
             raise DataError(
-                f"{self.path}: its vectors have {size} numbers, and the query's shape is {np.shape(vector)}."
+                f"{self.place}: its vectors have {size} numbers, and the query's shape is {np.shape(vector)}."
             )
         query = self._table.search(directions(vector[None], ["the query"])[0], vector_column_name="vector")
         query = query.distance_type("cosine").limit(k + EQUALS)  # pyright: ignore[reportAttributeAccessIssue]
@@ -192,7 +193,7 @@ class Index:
                 f'The condition {where!r} cannot be understood ({said}). It is SQL, such as "year > 1990"; names with other '
                 f"than letters and digits stand in `...`. Columns beside id and text: {there}."
             )
-        return CheckpointError(f"{self.path}: the index cannot be read ({str(error).splitlines()[0][:200]}).")
+        return CheckpointError(f"{self.place}: the index cannot be read ({str(error).splitlines()[0][:200]}).")
 
     def _hit(self, rank: int, row: Mapping[str, Any]) -> Hit:
         return Hit(rank, row["id"], row["text"], {name: row[name] for name in self.description.columns})
@@ -235,24 +236,24 @@ def among(ids: Sequence[str]) -> str:
     return "id IN (" + ", ".join("'" + id.replace("'", "''") + "'" for id in ids) + ")" if ids else "false"
 
 
-def _open(path: Path) -> tuple[Seal, "Table"]:
-    """The sealed version of the table at `path`. A writer may be clearing old files away meanwhile, so it is tried again
+def _open(place: Place) -> tuple[Seal, "Table"]:
+    """The sealed version of the table at a place. A writer may be clearing old files away meanwhile, so it is tried again
     while the seal changes."""
     connect = lancedb().connect
     while True:
-        seal = read_seal(path)
+        seal = read_seal(place)
         try:
-            check_sizes(path, seal)
-            table = connect(str(path)).open_table(Path(TABLE).stem)
+            check_sizes(place, seal)
+            table = connect(place.name).open_table(Path(TABLE).stem)
             table.checkout(seal.version)
         except CheckpointError:
-            if read_seal(path) == seal:
+            if read_seal(place) == seal:
                 raise
         except Exception as error:  # Lance's own panics are among them
-            if read_seal(path) == seal:
+            if read_seal(place) == seal:
                 raise CheckpointError(
-                    f"{path}: the index cannot be opened ({str(error).splitlines()[0][:200]}). If a machine stopped while it "
-                    "was written, add to it once more: what was not acknowledged is then cleared away."
+                    f"{place}: the index cannot be opened ({str(error).splitlines()[0][:200]}). If a machine stopped while it "
+                    "was written, add to it once more, in its folder: what was not acknowledged is then cleared away."
                 ) from None
         else:
             return seal, table

@@ -10,6 +10,7 @@ acknowledged. What lies beyond the seal never was, and the next writer takes it 
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from bertsmith.errors import CheckpointError, ConfigError, UsageError
 from bertsmith.folders import cannot_write, fsync, sha256_of
 from bertsmith.search.fields import Kind
 from bertsmith.search.fingerprint import Fingerprint
+from bertsmith.search.places import Place
 
 SEAL = "index.json"
 TABLE = "texts.lance"
@@ -33,12 +35,14 @@ _NEWEST_FIRST = 2**64 - 1  # manifests are named by this less their version
 class Description:
     """What an index is made of.
 
-    `model` is where the model lay that made it. `columns` are the texts' other columns and what they hold. `language` is
-    that of the stemmer and the stop words of full-text search, None for neither.
+    `model` is where the model lay that made it, and `options` are how it made vectors, as plain values. `columns` are the
+    texts' other columns and what they hold. `language` is that of the stemmer and the stop words of full-text search, None
+    for neither.
     """
 
     fingerprint: Fingerprint
     model: str
+    options: dict[str, Any] = field(default_factory=dict)
     language: str | None = "English"
     columns: dict[str, Kind] = field(default_factory=dict)
 
@@ -55,25 +59,23 @@ class Seal:
     format: int = FORMAT
 
 
-def read_seal(path: Path) -> Seal:
-    """The seal of the index at `path`.
+def read_seal(place: Place) -> Seal:
+    """The seal of the index at a place.
 
     Raises:
-        UsageError: there is no index at `path`.
+        UsageError: there is no index.
         CheckpointError: the seal is damaged, or of a later bertsmith.
     """
-    file = path / SEAL
+    file = f"{place}/{SEAL}"
     try:
-        size = file.stat().st_size
-        stored = json.loads(file.read_bytes()) if size <= _MOST_BYTES else None
+        content = place.read(SEAL, _MOST_BYTES)
+        stored = json.loads(content) if len(content) <= _MOST_BYTES else None
         if not isinstance(stored, dict) or stored.get("sha256") != _digest(stored.get("seal")):
             raise ValueError("its content is not what was written")
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            f"{path}: there is no index here ({SEAL} is missing). Make one: bertsmith index --model MODEL FILE -o {path}"
+            f"{place}: there is no index here ({SEAL} is missing). Make one: bertsmith index --model MODEL FILE -o INDEX"
         ) from None
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({os.strerror(error.errno or 0)}).") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: damaged ({error}). Make the index anew, or take a copy of it.") from None
     if stored["seal"].get("format") != FORMAT:
@@ -82,6 +84,16 @@ def read_seal(path: Path) -> Seal:
         return from_dict(Seal, stored["seal"])
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}.") from None
+
+
+def described(path: str | Path) -> Description | None:
+    """What the index at `path` is made of; None where there is none.
+
+    Raises:
+        CheckpointError: its seal is damaged, or of a later bertsmith.
+    """
+    place = Place(path)
+    return read_seal(place).description if place.has(SEAL) else None
 
 
 def write_seal(path: Path, seal: Seal) -> None:
@@ -117,34 +129,31 @@ def sealed_files(path: Path, before: Mapping[str, tuple[int, str]]) -> dict[str,
     return found
 
 
-def check_sizes(path: Path, seal: Seal) -> None:
+def check_sizes(place: Place, seal: Seal) -> None:
     """Raise a CheckpointError that names the first file of a sealed index which is missing or of another size, or says that
     the sealed manifest, which leads to all others, holds something else."""
+    sizes = place.sizes(TABLE)
     for name, (expected, _) in seal.files.items():
-        file = path / TABLE / name
-        try:
-            size = file.stat().st_size
-        except OSError:
-            if seal.clearing:
-                continue
-            raise CheckpointError(f"{file}: this file of the index is missing.{_REMEDY}") from None
-        if size != expected:
+        file, size = f"{place}/{TABLE}/{name}", sizes.get(name)
+        if size is None and not seal.clearing:
+            raise CheckpointError(f"{file}: this file of the index is missing.{_REMEDY}")
+        if size not in (None, expected):
             raise CheckpointError(f"{file}: damaged: it has {size:,} bytes, and {expected:,} were written.{_REMEDY}")
+    _check_content(place, seal, f"_versions/{_NEWEST_FIRST - seal.version}.manifest")
 
-    _check_content(path, seal, f"_versions/{_NEWEST_FIRST - seal.version}.manifest")
 
-
-def check_contents(path: Path, seal: Seal) -> None:
+def check_contents(place: Place, seal: Seal) -> None:
     """`check_sizes`, then the SHA-256 of every file."""
-    check_sizes(path, seal)
+    check_sizes(place, seal)
     for name in seal.files:
-        _check_content(path, seal, name)
+        _check_content(place, seal, name)
 
 
-def _check_content(path: Path, seal: Seal, name: str) -> None:
-    file = path / TABLE / name
-    if name in seal.files and file.exists() and sha256_of(file) != seal.files[name][1]:
-        raise CheckpointError(f"{file}: damaged: its content is not what was written.{_REMEDY}")
+def _check_content(place: Place, seal: Seal, name: str) -> None:
+    file = f"{TABLE}/{name}"
+    with suppress(FileNotFoundError):
+        if name in seal.files and place.sha256_of(file) != seal.files[name][1]:
+            raise CheckpointError(f"{place}/{file}: damaged: its content is not what was written.{_REMEDY}")
 
 
 def roll_back(path: Path, seal: Seal) -> None:

@@ -15,6 +15,7 @@ from bertsmith.errors import CheckpointError, DataError, UsageError
 from bertsmith.ownership import OWNER, owned
 from bertsmith.search.fields import Entry, kinds_of, value_of
 from bertsmith.search.index import among, directions, lancedb
+from bertsmith.search.places import Place
 from bertsmith.search.seal import (
     SEAL,
     TABLE,
@@ -56,18 +57,18 @@ class Writer:
     """Changes an index. Made by `writing`."""
 
     def __init__(self, path: Path, description: Description, *, as_text: Collection[str]) -> None:
-        self.path = path
+        self.path, place = path, Place(path)
         self._as_text = as_text
         library = lancedb()
         few = library.Session(index_cache_size_bytes=_CACHED_BYTES, metadata_cache_size_bytes=_CACHED_BYTES)
         self._database = library.connect(str(path), session=few)
         self._table: Table | None = None
         if (path / SEAL).exists():
-            seal = read_seal(path)
+            seal = read_seal(place)
             if seal.description.fingerprint != description.fingerprint:
                 raise refusal(path, seal.description, description)
             roll_back(path, seal)
-            check_sizes(path, seal)
+            check_sizes(place, seal)
             self._seal = without_missing(path, seal) if seal.clearing else seal
             with _said(path):
                 table = self._table = self._database.open_table(Path(TABLE).stem)
@@ -204,10 +205,11 @@ def writing(path: str | Path, description: Description, *, as_text: Collection[s
     which only the fingerprint must be the same.
 
     Raises:
-        UsageError: another process is writing; the index was made by another model; something else is at `path`.
+        UsageError: another process is writing; `path` is in a bucket; the index was made by another model or with other
+            options; something else is at `path`.
         CheckpointError: the index is damaged; the message names the file.
     """
-    path = Path(path)
+    path = Place(path).folder
     lancedb()
     with owned(path):
         yield Writer(path, description, as_text=as_text)
@@ -218,11 +220,13 @@ def _parts(ids: Sequence[str]) -> list[str]:
     return [among(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
 
 
-def refusal(path: Path, made: Description, asked: Description) -> UsageError:
-    """What to raise where an index was made by another model than the one at hand."""
+def refusal(path: Path | Place, made: Description, asked: Description) -> UsageError:
+    """What to raise where an index was made by another model than the one at hand, or with other options."""
+    options = made.fingerprint.how != asked.fingerprint.how
+    first = "the first model with the options of the index, by giving none" if options else "the first model"
     return UsageError(
         f"{path}: this index was made by {made.model} ({made.fingerprint}), and its vectors cannot be compared with those of "
-        f"{asked.model} ({asked.fingerprint}). Use the first model, or make another index with -o."
+        f"{asked.model} ({asked.fingerprint}). Use {first}, or make another index with -o."
     )
 
 

@@ -4,17 +4,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from bertsmith.embed import Lane
+from bertsmith.errors import UsageError
 from bertsmith.model import LoadedModel
-from bertsmith.retrieval import Finder, fingerprint
+from bertsmith.retrieval import Finder
 from bertsmith.serve.batching import Batcher, Place
 from bertsmith.serve.errors import Refusal, Unavailable
 from bertsmith.serve.logs import JsonLog, Log
 from bertsmith.serve.metrics import Metrics
 from bertsmith.serve.models import Models, ServedModel
 from bertsmith.serve.options import ServeOptions
+from bertsmith.serve.services import Queries
 
 FRESH = 1.0  # seconds for which one look at the model's health holds
 PATIENCE = 2.0  # seconds that the model may take for it
@@ -26,7 +30,8 @@ class House:
     """What the routes work with.
 
     Attributes:
-        finder, index_model: the index that is searched, and the model that made it; None without one.
+        finder, index_model, queries: the index that is searched, the model that made it, and what makes vectors of queries;
+            None without an index.
         reader: the thread that tokenizes long texts.
         searcher: the threads that look into the index.
     """
@@ -47,12 +52,9 @@ class House:
         served = [ServedModel(_name(model), model, options.lane) for model in models]
         self.options, self.finder, self.log = options, finder, log or JsonLog()
         self.index_model: ServedModel | None = None
+        self.queries: Queries | None = None
         if finder is not None:
-            made = finder.index.description.fingerprint
-            self.index_model = next((one for one in served if fingerprint(one.model) == made), None)
-            if self.index_model is None:
-                self.index_model = ServedModel(_name(finder.model), finder.model, options.lane)
-                served.append(self.index_model)
+            self.index_model, self.queries = _searching(finder, served, options.lane)
         self.models = Models(served)
         self.metrics = Metrics()
         self.batcher = Batcher(options.limits, self.metrics.batch)
@@ -73,6 +75,8 @@ class House:
         for model in self.models.models:
             for _ in range(2):
                 await self.batcher.run(model.vectors, [model.vectors.read(_WARM)], Place(self.batcher, 0))
+        if self.queries is not None:
+            await self.batcher.run(self.queries, [self.queries.read("warm")], Place(self.batcher, 0))
 
     def stop(self) -> None:
         """End all threads."""
@@ -96,6 +100,15 @@ class House:
             except (TimeoutError, Refusal):
                 raise Unavailable("The model does not answer.", retry_after=1) from None
             self._looked = time.monotonic()
+
+
+def _searching(finder: Finder, served: list[ServedModel], lane: Lane) -> tuple[ServedModel, Queries]:
+    """The served model that made the index, which joins the others if it is none of them, and what makes vectors with it."""
+    for one in served:
+        with suppress(UsageError):  # it is another model
+            return one, Queries(finder.embedder_of(one.embedder))
+    served.append(ServedModel(_name(finder.model), finder.model, lane))
+    return served[-1], Queries(finder.embedder_of(served[-1].embedder))
 
 
 def _name(model: LoadedModel) -> str:

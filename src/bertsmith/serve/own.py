@@ -33,14 +33,12 @@ async def fill(call: Call, body: FillRequest) -> bodies.Filled:
 
 
 async def search(call: Call, body: SearchRequest) -> bodies.Hits:
-    finder, model = call.house.finder, call.house.index_model
-    if finder is None or model is None:
+    finder, queries = call.house.finder, call.house.queries
+    if finder is None or queries is None:
         raise CannotDo("There is no index: begin the server with --index.")
     if not body.query.strip():
         raise Empty("query: there is nothing to look for.", param="query")
-    vector = None
-    if body.mode != "text":
-        vector = finished(np.stack(await call.run(model.vectors, [body.query])), None, normalize=True)[0]
+    vector = None if body.mode == "text" else (await call.run(queries, [body.query]))[0]
     reranker = call.house.models.able("rerank") if body.rerank else None
     depth = max(body.k, 100) if reranker else body.k
 

@@ -46,6 +46,24 @@ class Vectors:
         return [_finite(vector) for vector in self.embedder.pooled(values)]
 
 
+class Queries:
+    """The vectors of queries to an index, made as those of its texts: float32 (size,), of length 1."""
+
+    name = "queries"
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+
+    def read(self, text: str) -> Reading:
+        """A text."""
+        windows = self.embedder.windows(text)
+        tokens = sum(len(window.encoding) for window in windows)
+        return Reading(windows, tokens, windows[0].encoding.truncated)
+
+    def run(self, values: Sequence[tuple[Window, ...]]) -> list[np.ndarray | ModelFailed]:
+        return [_finite(vector) for vector in self.embedder.of_windows(values)]
+
+
 class States(Vectors):
     """The vectors of each text's tokens, [CLS] and [SEP] among them: float32 (tokens, size)."""
 
