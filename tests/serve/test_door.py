@@ -1,7 +1,6 @@
 """Refusing while the queue is full: as the slow way would, but before there is a task or a body."""
 
 import json
-import selectors
 import socket
 import time
 from collections.abc import Iterator
@@ -9,8 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-
-from bertsmith.serve.loop import ROUNDS, Selector
 
 KEY = "k3y-of-the-house"
 SECRET = "swordfish"
@@ -141,19 +138,3 @@ def test_refusals_are_counted_and_said_once_a_second(run: Any, until: Any, monke
     found = server.get("/metrics").text
     assert 'te_request_count{route="/embed",status="429"} 7.0' in found
     assert 'te_request_duration_count{route="/embed"} 7.0' in found
-
-
-def test_the_loop_rests_in_a_flood_only() -> None:
-    flooded = False
-    one, other = socket.socketpair()
-    with one, other, Selector(lambda: flooded) as selector:
-        selector.register(one, selectors.EVENT_READ)
-        other.send(b"x")
-        assert len(selector.select(0)) == 1
-        flooded = True
-        assert [len(selector.select(0)) for _ in range(ROUNDS + 1)] == [0] * ROUNDS + [1]
-        assert len(selector.select(None)) == len(selector.select(0.001)) == 1
-        one.recv(1)
-        started = time.monotonic()
-        assert selector.select(0.05) == []
-        assert time.monotonic() - started >= 0.045

@@ -15,7 +15,6 @@ description.py  the OpenAPI description
 pages.py        what is at / and /docs; their parts are in page/
 house.py        models, index, queue and counters together
 route.py        what a route is
-loop.py         the event loop, which leaves time to the model in a flood
 server.py       listening, slow clients, an orderly end
 metrics.py, logs.py   for Prometheus, and one JSON line a request that was not refused at the door
 """

@@ -18,7 +18,6 @@ from bertsmith.serve.door import Door
 from bertsmith.serve.errors import Overloaded, Unavailable
 from bertsmith.serve.house import House
 from bertsmith.serve.logs import JsonHandler, JsonLog
-from bertsmith.serve.loop import make_loop
 from bertsmith.serve.options import Limits
 
 HEADER_BYTES = 32_768
@@ -153,10 +152,6 @@ class Server(uvicorn.Server):
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate = [JsonHandler(house.log)], False
             logger.setLevel(logging.WARNING)
-
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        with asyncio.Runner(loop_factory=partial(make_loop, self.house.batcher.is_flooded)) as runner:
-            runner.run(self.serve(sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
