@@ -16,7 +16,7 @@ from measure_embedding import mixed_texts
 
 import bertsmith
 from bertsmith.cli.terminal import table
-from bertsmith.embed import BFloat16, Embedder, EmbedOptions, Float32, Lane, lanes
+from bertsmith.embed import BFloat16, Embedder, EmbedOptions, Float32, Int8, Lane, lanes
 from bertsmith.nn import Model
 
 
@@ -40,8 +40,10 @@ def main() -> None:
     by_kernels = lanes.missing
     for how, missing in (("operators", lambda dtype: "left out"), ("kernels", by_kernels)):
         lanes.missing = missing
-        for lane in (Float32(), BFloat16()):
-            contestants[f"{lane.kind} by {how}"] = Embedder(checkpoint, EmbedOptions(lane=lane))
+        for lane in (Float32(), BFloat16(), Int8()):
+            embedder = Embedder(checkpoint, EmbedOptions(lane=lane))
+            if embedder.lane == lane:
+                contestants[f"{lane.kind} by {how}"] = embedder
     texts, _ = mixed_texts(options.texts)
     reader = contestants["torch as it comes"]
     tokens = sum(len(checkpoint.tokenizer.encode(t, special_tokens=True, max_length=reader.max_length)) for t in texts)
