@@ -4,6 +4,7 @@ A score that divides by a spread is 0 where there is no spread: a model that alw
 0 says so where an undefined number would break a table.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,7 +75,9 @@ def mean_and_spread(scores: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
 
 
-def confidence_interval(scores: Sequence[float], lowest: float, highest: float) -> tuple[float, float] | None:
+def confidence_interval(
+    scores: Sequence[float], lowest: float = -math.inf, highest: float = math.inf
+) -> tuple[float, float] | None:
     """In which the mean over all seeds there could be lies with 95 % confidence, by Student's t; None for fewer than two.
 
     It ends at the `lowest` and the `highest` score there can be: with three seeds it would often go beyond.
