@@ -5,6 +5,8 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -119,6 +121,24 @@ class Connection(HttpToolsProtocol):
             self._deadline = self.loop.call_later(self.limits.receive, self.transport.abort)
 
 
+@contextmanager
+def _rare_collection() -> Iterator[None]:
+    """What is there now stays; the collector need not look at it again, which would hold up everybody for a moment. Nor need it
+    look at hundreds of connections after every few requests, which was an eighth of the loop's time in a flood.
+
+    Afterwards it does as before: a program may live on after its server.
+    """
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
@@ -191,12 +211,7 @@ def serve(house: House) -> None:
             f"{options.host}:{options.port} cannot be listened on ({error.strerror}). Take another with --port or --host."
         ) from None
     server = Server(house)
-    # What is there now stays; the collector need not look at it again, which would hold up everybody for a moment. Nor need it
-    # look at hundreds of connections after every few requests, which was an eighth of the loop's time in a flood.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE, 10, 10)
-    with listener:
+    with listener, _rare_collection():
         server.run(sockets=[listener])
     if isinstance(house.log, JsonLog):
         house.log.close()
