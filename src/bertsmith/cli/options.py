@@ -10,6 +10,7 @@ from bertsmith.shipped import DEFAULT
 if TYPE_CHECKING:
     from bertsmith.data.columns import Columns
     from bertsmith.embed import EmbedOptions
+    from bertsmith.embed import Lane as EmbedLane
 
 Model = Annotated[
     Path,
@@ -87,6 +88,14 @@ def embed_options(
     if dimensions is not None:
         chosen["dimensions"] = dimensions
     return from_dict(EmbedOptions, to_dict(options) | chosen)
+
+
+def lane_of(kind: str) -> "EmbedLane":
+    """The lane of that name."""
+    from bertsmith.config import from_dict
+    from bertsmith.embed import EmbedOptions
+
+    return from_dict(EmbedOptions, {"lane": {"kind": kind}}).lane
 
 
 def _layers(text: str) -> dict[str, Any]:

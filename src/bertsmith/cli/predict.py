@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from bertsmith.cli.options import FileFormat, Lane, Model, TextColumns
+from bertsmith.cli.options import FileFormat, Lane, Model, TextColumns, lane_of
 from bertsmith.cli.terminal import Bars, talk
 
 
@@ -25,12 +25,9 @@ def predict(
     Library call: bertsmith.load(MODEL).predict(TEXTS); .predictor and bertsmith.tasks.written stream files
     """
     import bertsmith
-    from bertsmith.config import from_dict
-    from bertsmith.embed import EmbedOptions
     from bertsmith.tasks import Columns, Predictor, written
 
-    chosen = from_dict(EmbedOptions, {"lane": {"kind": lane}}).lane
-    predictor = Predictor(bertsmith.load(model).checkpoint, lane=chosen)
+    predictor = Predictor(bertsmith.load(model).checkpoint, lane=lane_of(lane))
     if predictor.running.about:
         talk.print(predictor.running.about, soft_wrap=True)
     texts = predictor.read_texts(file, columns=Columns(texts=tuple(text or ())), format=format)  # pyright: ignore[reportArgumentType]

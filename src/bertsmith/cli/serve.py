@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from bertsmith.cli.options import DEFAULT_MODEL, Lane
+from bertsmith.cli.options import DEFAULT_MODEL, Lane, lane_of
 from bertsmith.cli.terminal import talk
 
 
@@ -37,8 +37,6 @@ def serve(
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # while models are loaded
     import bertsmith
-    from bertsmith.config import from_dict
-    from bertsmith.embed import EmbedOptions
     from bertsmith.errors import MissingExtra
 
     try:
@@ -57,7 +55,7 @@ def serve(
         port=port,
         keys=keys,
         open_to_all=open_to_all,
-        lane=from_dict(EmbedOptions, {"lane": {"kind": lane}}).lane,
+        lane=lane_of(lane),
         limits=Limits(drain=drain, grace=grace),
     )
     loaded = [bertsmith.load(folder) for folder in model or [DEFAULT_MODEL]]

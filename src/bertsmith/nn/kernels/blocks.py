@@ -85,7 +85,8 @@ class FusedBlock(nn.Module):
 
     Products are computed in float32, bfloat16 or int8, everything else in float32, the stream too. In int8 a weight is one of
     255 numbers, evenly from the largest of its column to minus that, and what is multiplied by it one of 256 from the least
-    to the largest of its row; products of queries, keys and values are in bfloat16 then, or in float32 where there is none.
+    to the largest of its row; in a row of the stream the number farthest from zero is apart from these and exact. Products of
+    queries, keys and values are in bfloat16 then, or in float32 where there is none.
 
     It has no parameters: it reads those of `block`, and lays them out anew once an optimizer has made a step, or they have been
     changed in place or replaced. What is written behind torch's back, through `.data` or NumPy, it does not see.
