@@ -20,6 +20,7 @@ from bertsmith.train.trial import try_stages
         (["encoder.channels.tokens.0.field=letters"], r"no field 'letters'.*input_ids"),
         (["encoder.masks={}"], r"^stages\.0: its parts do not go together \(KeyError: 'tokens'\)\.$"),
         (["encoder.hidden_size=1180591620717411303424"], r"^encoder: its parts do not go together \(.*\)\.$"),
+        (["encoder.hidden_size=400000"], r"^encoder: its weights and their gradients take [\d,]+ GiB, and this machine has "),
     ],
     ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
 )
@@ -40,6 +41,20 @@ def test_objectives_get_what_they_need(small_recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match="objectives: next_sentence needs next_sentence_label"):
         replace(stage, instances=Segments())
     replace(stage, instances=Segments(), objectives=stage.objectives[:1])
+    with pytest.raises(ConfigError, match="objectives: masked_lm is there twice"):
+        replace(stage, objectives=stage.objectives[:1] * 2)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        (f"encoder.layers.0.count={2**70}", r"^encoder\.layers\.0\.count: expected 1 to 1000, got "),
+        (f"stages.0.batch_size={2**70}", r"^stages\.0\.batch_size: expected 1 to 2147483647, got "),
+    ],
+)
+def test_sizes_beyond_reason(small_recipe: Recipe, assignment: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        override(small_recipe, [assignment])
 
 
 def test_a_trial_leaves_no_trace(small_recipe: Recipe, shard_folder: Path) -> None:

@@ -29,7 +29,7 @@ class Layers:
     block: Block.Config
 
     def __post_init__(self) -> None:
-        require(self.count > 0, "count", f"expected at least 1, got {self.count}")
+        require(0 < self.count <= 1000, "count", f"expected 1 to 1000, got {self.count}")
 
 
 class Encoder(nn.Module):

@@ -34,7 +34,7 @@ from bertsmith.train.session import Execution, Report, Session
 from bertsmith.train.stage import Recipe, find_device, precision_dtype
 from bertsmith.train.state import State, clear_litter, newest_state
 from bertsmith.train.team import Team
-from bertsmith.train.trial import going_together, try_stages
+from bertsmith.train.trial import new_model, try_stages
 
 TOKENS_AT_ONCE = 1 << 14
 
@@ -115,7 +115,7 @@ class Pretraining(Execution):
         """Train a model that is thrown away for a few seconds a stage, to see how fast the team does it here."""
         shards, _ = self._shards(thorough=False)
         device = find_device(self.device)
-        model = self.recipe.model(len(shards.vocabulary)).initialized(self.recipe.seed)
+        model = new_model(self.recipe, len(shards.vocabulary))
         model.encoder.stream_dtype = precision_dtype(self.recipe.precision, device)
         return measure(
             self.recipe,
@@ -235,16 +235,14 @@ class Pretraining(Execution):
                 )
 
     def _model(self, shards: Shards, started: Checkpoint | None) -> Model:
-        wanted = self.recipe.model(len(shards.vocabulary))
-        with going_together("encoder"):
-            model = wanted.initialized(self.recipe.seed)
+        model = new_model(self.recipe, len(shards.vocabulary))
         if started is not None:
             if started.tokenizer.sha256 != shards.tokenizer.sha256:
                 raise CheckpointError(
                     f"{started.path} and {self.data} have different tokenizers (SHA-256 {started.tokenizer.sha256} and "
                     f"{shards.tokenizer.sha256}). Prepare the text with the model's."
                 )
-            if started.model.config.encoder != wanted.encoder:
+            if started.model.config.encoder != model.config.encoder:
                 raise CheckpointError(
                     f"{started.path} is not shaped like {self.recipe.name}. Compare `bertsmith models show`."
                 )

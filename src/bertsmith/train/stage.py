@@ -38,13 +38,16 @@ class Stage:
     def __post_init__(self) -> None:
         require(self.steps > 0, "steps", f"expected at least 1, got {self.steps}")
         require(self.length >= 8, "length", f"expected at least 8 tokens, got {self.length}")
-        require(self.batch_size > 0, "batch_size", f"expected at least 1, got {self.batch_size}")
+        require(0 < self.batch_size < 2**31, "batch_size", f"expected 1 to 2147483647, got {self.batch_size}")
         require(bool(self.objectives), "objectives", "expected at least one")
         given = {*self.instances.gives, *(() if self.masking is None else ("labels",))}
         for objective in self.objectives:
             missing = " and ".join(name for name in objective.needs if name not in given)
             problem = f"{objective.kind} needs {missing}, and neither the instances nor the masking give it"
             require(not missing, "objectives", problem)
+        kinds = [objective.kind for objective in self.objectives]
+        twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+        require(twice is None, "objectives", f"{twice} is there twice; give one of them the weight of both")
         require(self.clip_norm > 0, "clip_norm", f"expected more than 0, got {self.clip_norm}")
         first = self.initial_batch_size
         require(

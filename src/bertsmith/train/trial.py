@@ -10,7 +10,7 @@ from bertsmith.data import Loader, Shards
 from bertsmith.errors import ConfigError, TrainingError
 from bertsmith.nn import Model
 from bertsmith.objectives import Losses
-from bertsmith.train.memory import is_out_of_memory
+from bertsmith.train.memory import is_out_of_memory, machine_memory
 from bertsmith.train.stage import Recipe
 
 _DOCUMENTS = 16
@@ -31,6 +31,26 @@ def going_together(path: str) -> Iterator[None]:
             raise TrainingError(f"{path}: it does not fit into memory. Train something smaller.") from error
         said = str(error).strip().partition("\n")[0].rstrip(".")
         raise ConfigError(f"{path}: its parts do not go together ({type(error).__name__}: {said}).") from error
+
+
+def new_model(recipe: Recipe, vocab_size: int) -> Model:
+    """The recipe's model with its starting weights, unless this machine cannot train it.
+
+    Raises:
+        ConfigError: its parts do not go together.
+        TrainingError: its weights and their gradients alone are more than the memory of this machine.
+    """
+    wanted = recipe.model(vocab_size)
+    with going_together("encoder"):
+        with torch.device("meta"):
+            needed = 2 * sum(weight.nbytes for weight in wanted.build().parameters())
+        there_is = machine_memory(torch.device("cpu"))
+        if needed > there_is:
+            raise TrainingError(
+                f"encoder: its weights and their gradients take {needed / 2**30:,.0f} GiB, and this machine has "
+                f"{there_is / 2**30:,.0f}. Train something smaller."
+            )
+        return wanted.initialized(recipe.seed)
 
 
 @torch.no_grad()
