@@ -20,7 +20,10 @@ from bertsmith.train.trial import try_stages
         (["encoder.channels.tokens.0.field=letters"], r"no field 'letters'.*input_ids"),
         (["encoder.masks={}"], r"^stages\.0: its parts do not go together \(KeyError: 'tokens'\)\.$"),
         (["encoder.hidden_size=1180591620717411303424"], r"^encoder: its parts do not go together \(.*\)\.$"),
-        (["encoder.hidden_size=400000"], r"^encoder: its weights and their gradients take [\d,]+ GiB, and this machine has "),
+        (
+            ["encoder.hidden_size=400000"],
+            r"^encoder: its weights and their gradients take [\d,]+ GiB, and this machine has ",
+        ),
     ],
     ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
 )
