@@ -171,7 +171,7 @@ def test_the_longest_input_is_what_positions_allow(encoder_config: EncoderConfig
         ("encoder.hidden_size=13", "hidden_size 13 is not a multiple of 2 heads"),
         ("encoder.layers=[]", r"encoder\.layers: expected at least one"),
         ('encoder.masks={"queries": {"kind": "full"}}', r"encoder\.masks\.queries: there are no channels"),
-        ("encoder.layers.0.count=0", r"encoder\.layers\.0\.count: expected at least 1"),
+        ("encoder.layers.0.count=0", r"encoder\.layers\.0\.count: expected 1 to 1000"),
         ("encoder.initializer_range=0", r"encoder\.initializer_range: expected more than 0"),
         ("encoder.output_initializer_range=-1", r"encoder\.output_initializer_range: expected 0 or more"),
         ("encoder.vocab_size=null", "vocab_size: it must be known before the encoder is built"),

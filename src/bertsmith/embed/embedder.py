@@ -261,6 +261,10 @@ class Embedder:
     def pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """The vectors of encoded texts, float32 (texts, size of the pooling), before they are cut or normalized: all in one
         batch, for callers that make batches themselves."""
+        if isinstance(self.options.layers, OutputLayer):
+            vectors = self._running.vectors(encodings, self.pooling)
+            if vectors is not None:
+                return vectors
         model, inputs = self._running.model, self._running.batch(encodings)
         with_pooler = isinstance(self.pooling, PoolerPooling)
         output = model(inputs) if with_pooler else self.options.layers.of(model, inputs)

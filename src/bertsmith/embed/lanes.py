@@ -16,7 +16,7 @@ from torch import nn
 from bertsmith.config import Part
 from bertsmith.nn import Attention, FeedForward, GatedFeedForward, Linear, Model
 from bertsmith.nn.feed_forward import ACTIVATIONS, Activation
-from bertsmith.nn.kernels import FusedBlock, can_fuse, missing
+from bertsmith.nn.kernels import FusedBlock, FusedEncoder, can_fuse, can_fuse_whole, missing
 from bertsmith.nn.packed import KERNELS, DirectLinear, PackedLinear
 
 Known = dict[Linear, Activation | None]  # matrices, each with the activation that can be computed with it
@@ -130,4 +130,6 @@ def _running(model: Model, dtype: torch.dtype, make: Callable[[Linear, Activatio
     for module in copied.encoder.modules():
         if type(module) is FeedForward and not isinstance(module.up, Linear) and _joined(module):
             module.activation = nn.Identity()
+    if can_fuse_whole(copied.encoder):
+        copied.encoder = FusedEncoder(copied.encoder)
     return copied

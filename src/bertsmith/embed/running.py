@@ -1,11 +1,15 @@
 """A model at work: in a lane, and in batches of the form that it reads best."""
 
 from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
 
 from bertsmith.data import Batch
 from bertsmith.embed.batches import batch_encodings, in_one_row
 from bertsmith.embed.lanes import Float32, Lane, slowed
-from bertsmith.nn import Model
+from bertsmith.nn import Model, Pooling
+from bertsmith.nn.kernels import FusedEncoder
 from bertsmith.nn.packed import DirectLinear, PackedLinear
 from bertsmith.text import Encoding, Tokenizer
 
@@ -45,6 +49,33 @@ class Running:
             return batch_encodings(encodings, self.tokenizer).to(self._device)
         short = sum(len(e.ids) for e in encodings) <= ROUND[0]
         return in_one_row(encodings, self.tokenizer, multiple=ROUND[short] if self._rounds else 1)
+
+    def vectors(self, encodings: Sequence[Encoding], pooling: Pooling) -> np.ndarray | None:
+        """The vectors of encoded texts in one call, float32 (texts, hidden); None if the model or the pooling asks for more."""
+        encoder = self.model.encoder
+        if not isinstance(encoder, FusedEncoder) or self.model.mix is not None or not encoder.can_pool(pooling):
+            return None
+        lengths = [len(e.ids) for e in encodings]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        texts = [encodings[i] for i in order]
+        fields = {
+            "input_ids": [index for e in texts for index in e.ids],
+            "token_type_ids": [kind for e in texts for kind in e.type_ids],
+            "position_ids": [place for e in texts for place in range(len(e.ids))],
+        }
+        if not fields.keys() >= set(encoder.fields):
+            return None
+        runs, start = [], 0
+        for length, same in groupby(lengths[i] for i in order):
+            runs.append((start, len(list(same)), length))
+            start += runs[-1][1] * length
+        arrays = {name: np.array(fields[name], np.int64) for name in encoder.fields}
+        vectors = encoder.vectors(arrays, np.array(runs, np.int32), pooling)
+        if len(order) == 1:
+            return vectors
+        in_order = np.empty_like(vectors)
+        in_order[order] = vectors
+        return in_order
 
 
 def _possible(wanted: Lane, model: Model) -> tuple[Lane, str]:

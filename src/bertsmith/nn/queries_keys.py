@@ -69,11 +69,18 @@ class Rotary(QueriesKeys):
         """Cosine and sine of each position's angles, (B, 1, L, D/2). All layers share them as they share the mask."""
         return mask.once((self.config, self.head_size, dtype), lambda inputs: self._angles(inputs, dtype))
 
+    def table(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine for the first positions of a sequence, float32 (length, D/2)."""
+        angles = self._turns(torch.arange(length)[:, None])
+        return angles.cos(), angles.sin()
+
     def _angles(self, inputs: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        positions = inputs["position_ids"]
-        planes = torch.arange(0, self.head_size, 2, device=positions.device, dtype=torch.float32)
-        angles = positions[:, None, :, None] * self.config.theta ** (-planes / self.head_size)
+        angles = self._turns(inputs["position_ids"][:, None, :, None])
         return angles.cos().to(dtype), angles.sin().to(dtype)
+
+    def _turns(self, positions: Tensor) -> Tensor:
+        planes = torch.arange(0, self.head_size, 2, device=positions.device, dtype=torch.float32)
+        return positions * self.config.theta ** (-planes / self.head_size)
 
 
 def _turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -2,5 +2,6 @@
 
 from bertsmith.nn.kernels.blocks import FusedBlock, can_fuse
 from bertsmith.nn.kernels.compiled import missing
+from bertsmith.nn.kernels.encoder import FusedEncoder, can_fuse_whole
 
-__all__ = ["FusedBlock", "can_fuse", "missing"]
+__all__ = ["FusedBlock", "FusedEncoder", "can_fuse", "can_fuse_whole", "missing"]

@@ -1,10 +1,10 @@
 // Transformer blocks for reading only, on processors with AVX-512: those of 2018 (Devlin et al.: post-norm) and newer ones, with
 // the normalization before a layer or none, rotary positions, a gated feed-forward layer, and without biases.
 //
-// A block is one call. Its rows are the tokens of texts that lie one after the other, without padding. They are taken in
-// groups of whole texts, a thread each, so that what a group makes on the way (queries, keys, values, the inner layer) stays in
-// the cache and threads never wait for each other. Where there are fewer groups than threads, the threads share each product
-// by its columns instead.
+// One call goes through as many blocks as there are, the embedding before them, and what makes one vector of a text's. Its rows are
+// the tokens of texts that lie one after the other, without padding. They are taken in groups of whole texts, a thread each, so that what a group makes
+// on the way (queries, keys, values, the inner layer) stays in the cache and threads never wait for each other. Where there are
+// fewer groups than threads, the threads share each product by its columns instead.
 //
 // The numbers that enter a product are float32, or where the processor multiplies them, bfloat16 or bytes; with bytes,
 // attention's own two products are in the others that are left. Everything else is float32: sums, the softmax,
@@ -15,9 +15,11 @@
 
 #include <immintrin.h>
 #include <omp.h>
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -32,6 +34,7 @@ using Word = std::uint32_t;
 constexpr int ROWS = 6;     // of a tile: 6 x 4 sums, 4 vectors of weights and 1 of inputs are 29 of 32 registers
 constexpr int VECTORS = 4;  // of 16 columns a panel
 constexpr int PANEL = 16 * VECTORS;
+constexpr int AHEAD = 32 * PANEL;  // words of weights that are fetched beforehand: a query finds none of them in the cache
 constexpr int INNER_ROWS = 96;   // that go through the feed-forward layer together
 constexpr int GROUP_ROWS = 224;  // of a group of texts, about
 constexpr std::size_t LARGE_PAGE = 1 << 21;
@@ -101,14 +104,31 @@ std::size_t place_in_panels(int column, int word, int words) {
     return ((std::size_t)(column / PANEL) * words + word) * PANEL + column % PANEL;
 }
 
-// The threads that share a piece of work. Each takes every `parts`-th item from `part` on.
+// Where threads wait for each other. A query has sixty such places; to look around for the others takes a fraction of what
+// OpenMP's own barrier does. Whoever has waited for long lets others have the processor, of which there may be too few.
+struct Meeting {
+    static constexpr int PATIENCE = 1 << 12;
+    std::atomic<int> arrived{0};
+    std::atomic<unsigned> number{0};
+    void wait(int parts) {
+        const unsigned now = number.load(std::memory_order_acquire);
+        if (arrived.fetch_add(1, std::memory_order_acq_rel) == parts - 1) {
+            arrived.store(0, std::memory_order_relaxed);
+            number.store(now + 1, std::memory_order_release);
+            return;
+        }
+        for (int looks = 0; number.load(std::memory_order_acquire) == now; ++looks)
+            looks < PATIENCE ? _mm_pause() : (void)sched_yield();
+    }
+};
+
+// The threads that share a piece of work. Each takes every `parts`-th row from `part` on, or as many panels that are neighbours.
 struct Team {
     int part = 0;
     int parts = 1;
+    Meeting* meeting = nullptr;
     void wait() const {
-        if (parts > 1) {
-#pragma omp barrier
-        }
+        if (parts > 1) meeting->wait(parts);
     }
 };
 
@@ -173,6 +193,7 @@ void tile(const Word* a, std::size_t a_stride, const Word* b, int words, float* 
     for (int k = 0; k < words; ++k, b += PANEL) {
         __m512i weights[vectors];
         for (int v = 0; v < vectors; ++v) weights[v] = _mm512_loadu_si512(b + 16 * v);
+        for (int v = 0; v < vectors; ++v) _mm_prefetch(reinterpret_cast<const char*>(b + AHEAD + 16 * v), _MM_HINT_T0);
         for (int r = 0; r < rows; ++r)
             for (int v = 0; v < vectors; ++v) sum[r][v] = N::add_product(sum[r][v], a[r * a_stride + k], weights[v]);
     }
@@ -194,8 +215,8 @@ constexpr Tile<N> TILES[ROWS][VECTORS] = {
 template <class N, class Store>
 void product(const Word* a, std::size_t a_stride, int rows, const Word* b, int words, int columns, Team team, Store store) {
     alignas(64) float sums[ROWS * PANEL];
-    const int tiles = (rows + ROWS - 1) / ROWS;
-    for (int panel = team.part; panel < panels(columns); panel += team.parts) {
+    const int tiles = (rows + ROWS - 1) / ROWS, all = panels(columns);
+    for (int panel = all * team.part / team.parts; panel < all * (team.part + 1) / team.parts; ++panel) {
         const int left = std::min(PANEL, columns - panel * PANEL), vectors = (left + 15) / 16;
         const Word* weights = b + (std::size_t)panel * PANEL * words;
         for (int i = 0; i < tiles; ++i) {
@@ -229,6 +250,45 @@ struct Block {
     int hidden, heads, inner, activation;
     Norm attention_norm, feed_forward_norm;
     Matrix query_key_value, output, gate, up, down;
+};
+
+// A table of vectors, and which of them each token gets.
+struct Lookup {
+    const float* table;
+    const std::int64_t* numbers;
+    std::int64_t size;
+};
+
+// What is summed up and normalized before the first block.
+struct Embedding {
+    const Lookup* lookups;
+    int count;
+    Norm norm;
+};
+
+// A block, and for each position in a text half a head's cosines and sines, if queries and keys are turned.
+struct Step {
+    const Block* block;
+    const float *cosines, *sines;
+};
+
+// How the vectors of a text's tokens become one: not at all, their mean, or the first.
+enum Pooling : int { NONE, MEAN, FIRST };
+
+// What Python asks for. The stream is (rows, hidden): x enters, unless there is an embedding, and `out` leaves, normalized if the
+// end is; `pooled` is (texts, hidden). `runs` are triples: the first row, so many texts from there on, the length of each. They
+// are in the order of their rows, without gaps.
+struct Call {
+    const Embedding* embedding;
+    const float* x;
+    float* out;
+    const Step* steps;
+    int number;
+    Norm end;
+    Pooling pooling;
+    float* pooled;
+    const int* runs;
+    int count, bits, threads;
 };
 
 struct Text {
@@ -284,6 +344,19 @@ struct Scratch {
     std::vector<typename N::Number> heads, mixed, inner;
     std::vector<float> between;
     Entrance<D> given, attended, activated;
+
+    void hold(const Block& block, int rows) {
+        const std::size_t all = (std::size_t)rows * block.hidden, some = std::min(rows, INNER_ROWS);
+        room(heads, 3 * all);
+        room(mixed, all);
+        room(inner, some * block.inner);
+        room(between, some * block.hidden);
+        given.hold(rows, block.hidden);
+        if (!std::is_same_v<N, D>) {
+            attended.hold(rows, block.hidden);
+            activated.hold(some, block.inner);
+        }
+    }
 };
 
 void normalize(const Norm& norm, const float* x, float* out, int size) {
@@ -472,23 +545,17 @@ void attend(const typename N::Number* from, int stride, int hidden, int length, 
     }
 }
 
-// What goes through a block: the stream of all rows, where it goes, and for each row size / 2 cosines and sines, if queries and
-// keys are turned.
-struct Stream {
-    const float* x;
-    float* out;
-    const float *cosines, *sines;
-};
-
-// The block for some texts, the rows of which lie one after the other.
+// One block for some texts, the rows of which lie one after the other.
 template <class N, class D>
-void read(const Block& block, const Stream& stream, const Text* texts, int count, Scratch<N, D>& scratch, Team team) {
+void read(const Step& step, const float* entering, float* leaving, const Text* texts, int count, Scratch<N, D>& scratch,
+          Team team) {
     using Number = typename N::Number;
+    const Block& block = *step.block;
     const int hidden = block.hidden, inner = block.inner, size = hidden / block.heads;
     const std::size_t origin = texts[0].start;
     const int rows = rows_of(texts, count);
-    const float* x = stream.x + origin * hidden;
-    float* out = stream.out + origin * hidden;
+    const float* x = entering + origin * hidden;
+    float* out = leaving + origin * hidden;
     Number *heads = scratch.heads.data(), *mixed = scratch.mixed.data(), *within = scratch.inner.data();
     float* between = scratch.between.data();
     thread_local std::vector<float> row_room;
@@ -505,12 +572,14 @@ void read(const Block& block, const Stream& stream, const Text* texts, int count
     times<D>(scratch.given.rows(), 0, rows, hidden, block.query_key_value, 3 * hidden, team,
              [&](int r, int c, __m512 sum, __mmask16 mask) { N::store(heads + 3 * place(r) + c, sum, mask); });
     team.wait();
-    if (stream.cosines) {
-        for (int r = team.part; r < rows; r += team.parts)
-            for (int h = 0; h < 2 * block.heads; ++h) {
-                const std::size_t angle = (origin + r) * (size / 2);
-                turn<N>(heads + 3 * place(r) + h * size, stream.cosines + angle, stream.sines + angle, size);
-            }
+    if (step.cosines) {
+        for (int i = 0; i < count; ++i)
+            for (int position = team.part; position < texts[i].length; position += team.parts)
+                for (int h = 0; h < 2 * block.heads; ++h) {
+                    const std::size_t angle = (std::size_t)position * (size / 2);
+                    Number* head = heads + 3 * place(texts[i].start - (int)origin + position) + h * size;
+                    turn<N>(head, step.cosines + angle, step.sines + angle, size);
+                }
         team.wait();
     }
     for (int task = team.part; task < count * block.heads; task += team.parts) {
@@ -522,10 +591,10 @@ void read(const Block& block, const Stream& stream, const Text* texts, int count
     const Rows<D> attended = entered<N, D>(mixed, scratch.attended, rows, hidden, team);
     for (int begin = 0; begin < rows; begin += INNER_ROWS) {
         const int some = std::min(INNER_ROWS, rows - begin);
-        const float* entering = x + place(begin);
-        float* left = out + place(begin);
+        const float* before = x + place(begin);
+        float* after = out + place(begin);
         times<D>(attended, begin, some, hidden, block.output, hidden, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
-            sum = _mm512_add_ps(sum, load(entering + place(r), c, mask));
+            sum = _mm512_add_ps(sum, load(before + place(r), c, mask));
             _mm512_mask_storeu_ps(between + place(r, c), mask, sum);
         });
         team.wait();
@@ -550,50 +619,95 @@ void read(const Block& block, const Stream& stream, const Text* texts, int count
         const Rows<D> activated = entered<N, D>(within, scratch.activated, some, inner, team);
         times<D>(activated, 0, some, inner, block.down, hidden, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
             sum = _mm512_add_ps(sum, load(between + place(r), c, mask));
-            _mm512_mask_storeu_ps(left + place(r, c), mask, sum);
+            _mm512_mask_storeu_ps(after + place(r, c), mask, sum);
         });
         team.wait();
         if (feed_forward_norm.place == Norm::AFTER)
             for (int r = team.part; r < some; r += team.parts)
-                normalize(feed_forward_norm, left + place(r), left + place(r), hidden);
+                normalize(feed_forward_norm, after + place(r), after + place(r), hidden);
     }
 }
 
-template <class N, class D>
-Scratch<N, D>& scratch(const Block& block, int rows) {
-    thread_local Scratch<N, D> held;
-    const std::size_t all = (std::size_t)rows * block.hidden, some = std::min(rows, INNER_ROWS);
-    room(held.heads, 3 * all);
-    room(held.mixed, all);
-    room(held.inner, some * block.inner);
-    room(held.between, some * block.hidden);
-    held.given.hold(rows, block.hidden);
-    if (!std::is_same_v<N, D>) {
-        held.attended.hold(rows, block.hidden);
-        held.activated.hold(some, block.inner);
+void embed(const Embedding& embedding, float* out, int begin, int rows, int size, Team team) {
+    for (int r = begin + team.part; r < begin + rows; r += team.parts) {
+        float* row = out + (std::size_t)r * size;
+        for (int i = 0; i < embedding.count; ++i) {
+            const Lookup& lookup = embedding.lookups[i];
+            const float* vector = lookup.table + (std::size_t)lookup.numbers[r] * size;
+            for (int c = 0; c < size; c += 16) {
+                const __mmask16 mask = first(size - c);
+                const __m512 before = load(i ? row : nullptr, c, mask);
+                _mm512_mask_storeu_ps(row + c, mask, _mm512_add_ps(before, load(vector, c, mask)));
+            }
+        }
+        normalize(embedding.norm, row, row, size);
     }
+}
+
+// The vector of a text, from those of its tokens.
+void pool(Pooling pooling, const float* rows, int length, int size, float* to) {
+    for (int c = 0; c < size; c += 16) {
+        const __mmask16 mask = first(size - c);
+        __m512 sum = load(rows, c, mask);
+        if (pooling == MEAN) {
+            for (int r = 1; r < length; ++r) sum = _mm512_add_ps(sum, load(rows + (std::size_t)r * size, c, mask));
+            sum = _mm512_div_ps(sum, _mm512_set1_ps((float)length));
+        }
+        _mm512_mask_storeu_ps(to + c, mask, sum);
+    }
+}
+
+// The memory of a thread, large enough for so many rows in every block.
+template <class N, class D>
+Scratch<N, D>& scratch(const Call& call, int rows) {
+    thread_local Scratch<N, D> held;
+    for (const Step* step = call.steps; step < call.steps + call.number; ++step) held.hold(*step->block, rows);
     return held;
 }
 
+// All of a call for `count` texts from number `from` on.
 template <class N, class D>
-void run_texts(const Block& block, const Stream& stream, const Text* texts, int count, int threads) {
+void run_some(const Call& call, const Text* texts, int from, int count, Scratch<N, D>& scratch, Team team) {
+    const Text* some = texts + from;
+    const int hidden = call.steps->block->hidden, rows = rows_of(some, count), end = some->start + rows;
+    const float* entering = call.x;
+    if (call.embedding) {
+        embed(*call.embedding, call.out, some->start, rows, hidden, team);
+        team.wait();
+        entering = call.out;
+    }
+    for (const Step* step = call.steps; step < call.steps + call.number; ++step, entering = call.out) {
+        read<N, D>(*step, entering, call.out, some, count, scratch, team);
+        team.wait();
+    }
+    const auto row = [&](int r) { return call.out + (std::size_t)r * hidden; };
+    if (call.end.place != Norm::NOWHERE) {
+        for (int r = some->start + team.part; r < end; r += team.parts) normalize(call.end, row(r), row(r), hidden);
+        team.wait();
+    }
+    for (int i = team.part; i < count && call.pooling != NONE; i += team.parts)
+        pool(call.pooling, row(some[i].start), some[i].length, hidden, call.pooled + (std::size_t)(from + i) * hidden);
+}
+
+template <class N, class D>
+void run_all(const Call& call, const Text* texts, int count) {
     std::vector<int> groups{0};  // the first text of each, and the end
-    const int all = rows_of(texts, count), most = std::max(ROWS * 8, std::min(GROUP_ROWS, all / (2 * threads)));
+    const int all = rows_of(texts, count), most = std::max(ROWS * 8, std::min(GROUP_ROWS, all / (2 * call.threads)));
     for (int i = 1; i < count; ++i)
         if (rows_of(texts + groups.back(), i + 1 - groups.back()) > most) groups.push_back(i);
     groups.push_back(count);
-    const int number = (int)groups.size() - 1;
-    if (threads == 1 || number >= threads) {
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-        for (int g = number - 1; g >= 0; --g) {  // the longest texts are last
+    const int last = (int)groups.size() - 2;
+    if (call.threads == 1 || last + 1 >= call.threads) {
+#pragma omp parallel for schedule(dynamic) num_threads(call.threads)
+        for (int g = last; g >= 0; --g) {  // the longest texts are last
             const int some = groups[g + 1] - groups[g];
-            const Text* begin = texts + groups[g];
-            read<N, D>(block, stream, begin, some, scratch<N, D>(block, rows_of(begin, some)), Team{});
+            run_some<N, D>(call, texts, groups[g], some, scratch<N, D>(call, rows_of(texts + groups[g], some)), Team{});
         }
     } else {
-        Scratch<N, D>& shared = scratch<N, D>(block, all);
-#pragma omp parallel num_threads(threads)
-        read<N, D>(block, stream, texts, count, shared, Team{omp_get_thread_num(), omp_get_num_threads()});
+        Scratch<N, D>& shared = scratch<N, D>(call, all);
+        Meeting meeting;
+#pragma omp parallel num_threads(call.threads)
+        run_some<N, D>(call, texts, 0, count, shared, Team{omp_get_thread_num(), omp_get_num_threads(), &meeting});
     }
 }
 
@@ -674,21 +788,29 @@ void pack(const float* weight, int columns, int size, int bits, Word* to) {
     pack_panels<Float32>(weight, columns, size, to);
 }
 
-// The stream's x and out are (rows, hidden). `runs` are triples: the first row, so many texts from there on, the length of each.
-// They are in the order of their rows, without gaps.
-void run_block(const Block* block, const Stream* stream, const int* runs, int count, int bits, int threads) {
+// Returns -1, or if a token asks for a vector that a table does not have, that table's place in the embedding; then nothing has been
+// done.
+int run(const Call* call) {
     thread_local std::vector<Text> texts;
     texts.clear();
-    for (const int* run = runs; run < runs + 3 * count; run += 3)
+    for (const int* run = call->runs; run < call->runs + 3 * call->count; run += 3)
         for (int i = 0; i < run[1]; ++i) texts.push_back({run[0] + i * run[2], run[2]});
-    if (texts.empty()) return;
-    const int number = (int)texts.size();
+    if (texts.empty()) return -1;
+    const int count = (int)texts.size();
+    for (int i = 0; call->embedding && i < call->embedding->count; ++i) {
+        const Lookup& lookup = call->embedding->lookups[i];
+        const std::int64_t *begin = lookup.numbers + texts[0].start, *end = begin + rows_of(texts.data(), count);
+        if (std::any_of(begin, end, [&](std::int64_t number) { return number < 0 || number >= lookup.size; })) return i;
+    }
+    switch (call->bits) {
 #ifdef __AVX512VNNI__
-    if (bits == 8) return run_texts<Half, Byte>(*block, *stream, texts.data(), number, threads);
+        case 8: run_all<Half, Byte>(*call, texts.data(), count); break;
 #endif
 #ifdef __AVX512BF16__
-    if (bits == 16) return run_texts<BFloat16, BFloat16>(*block, *stream, texts.data(), number, threads);
+        case 16: run_all<BFloat16, BFloat16>(*call, texts.data(), count); break;
 #endif
-    run_texts<Float32, Float32>(*block, *stream, texts.data(), number, threads);
+        default: run_all<Float32, Float32>(*call, texts.data(), count);
+    }
+    return -1;
 }
 }

@@ -1,8 +1,7 @@
-"""A transformer block as one call, for reading only."""
+"""Transformer blocks as one call, for reading only."""
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from itertools import accumulate
 from threading import Lock
 from typing import Any
@@ -11,47 +10,25 @@ from weakref import finalize
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bertsmith.data import Batch
 from bertsmith.nn.attention import Attention
 from bertsmith.nn.blocks import AttentionBlock, Masks, Streams
 from bertsmith.nn.feed_forward import ACTIVATIONS, FeedForward, GatedFeedForward
+from bertsmith.nn.kernels import structures
 from bertsmith.nn.kernels.compiled import library
+from bertsmith.nn.kernels.parameters import Parameters, Version
 from bertsmith.nn.linear import LayerNorm, Linear
 from bertsmith.nn.queries_keys import Rotary
 from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
 
-Version = list[int]
-
 BITS = {torch.float32: 32, torch.bfloat16: 16, torch.int8: 8}  # of the numbers that products are computed in
 _ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # `Activation` of blocks.cpp
-_PLACES: dict[type[Residual], int] = {Plain: 0, PreNorm: 1, PostNorm: 2}  # `Norm::Place`, by the residual
-
-
-class _Norm(ctypes.Structure):
-    _fields_ = (
-        ("place", ctypes.c_int),
-        ("eps", ctypes.c_float),
-        ("weight", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-    )
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = (("panels", ctypes.c_void_p), ("bias", ctypes.c_void_p))
-
-
-class _Block(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int) for name in ("hidden", "heads", "inner", "activation")),
-        *((name, _Norm) for name in ("attention_norm", "feed_forward_norm")),
-        *((name, _Matrix) for name in ("query_key_value", "output", "gate", "up", "down")),
-    )
-
-
-class _Stream(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "out", "cosines", "sines"))
+_PLACES: dict[type[Residual], int] = {
+    Plain: structures.NOWHERE,
+    PreNorm: structures.BEFORE,
+    PostNorm: structures.AFTER,
+}
 
 
 def can_fuse(block: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
@@ -101,10 +78,9 @@ class FusedBlock(nn.Module):
         self._rotary: tuple[Any, ...] = tuple(block.attention.query_key)
         self._dtype = dtype
         self._library = library(dtype)
-        self._parts = [module._parameters for module in block.modules()]
+        self._parameters_now = Parameters([block])
         self._laid_out: _LaidOut | None = None
         self._lock = Lock()
-        _count_steps()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FusedBlock":
         return FusedBlock(self._block[0], self._dtype)
@@ -115,24 +91,20 @@ class FusedBlock(nn.Module):
             raise ValueError("a fused block reads texts that lie in one row, each of which sees all of itself")
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise ValueError(f"a fused block reads a float32 stream on the CPU, and this is {x.dtype} on {x.device}")
-        laid_out = self._up_to_date()  # which stays as it is, whatever other threads find
         x = x.contiguous()
         out = torch.zeros_like(x) if inputs.has_padding else torch.empty_like(x)
-        angles = [angle for rotary in self._rotary for angle in rotary.angles(mask, torch.float32)]
         runs: np.ndarray = mask.once("runs", lambda inputs: np.array(inputs.runs, np.int32))
-        self._library.run_block(
-            ctypes.byref(laid_out.block),
-            ctypes.byref(_Stream(x.data_ptr(), out.data_ptr(), *(angle.data_ptr() for angle in angles))),
-            *(runs.ctypes.data, len(runs), BITS[self._dtype], torch.get_num_threads()),
-        )
+        Steps([self], int(runs[:, 2].max())).run(runs, x=x.data_ptr(), out=out.data_ptr())
         return {**streams, "tokens": out}
 
-    def _up_to_date(self) -> "_LaidOut":
-        version: Version = [_steps]
-        for part in self._parts:
-            for parameter in part.values():
-                if parameter is not None:
-                    version += (id(parameter), 0 if parameter.is_inference() else parameter._version)
+    @property
+    def replaced(self) -> AttentionBlock:
+        """The block that it stands for."""
+        return self._block[0]
+
+    def up_to_date(self) -> "_LaidOut":
+        """Its weights as they are now, which stay so, whatever other threads find."""
+        version = self._parameters_now.version()
         laid_out = self._laid_out
         if laid_out is None or laid_out.version != version:
             with self._lock:
@@ -140,6 +112,52 @@ class FusedBlock(nn.Module):
                 if laid_out is None or laid_out.version != version:
                     laid_out = self._laid_out = _LaidOut(self._block[0], version, self._library, BITS[self._dtype])
         return laid_out
+
+    def angles(self, positions: int) -> list[Tensor]:
+        """Cosines and sines for so many positions, (positions, head_size / 2) each, if queries and keys are turned."""
+        return [angle for rotary in self._rotary for angle in rotary.table(positions)]
+
+
+class Steps:
+    """Blocks that follow each other, in the same numbers, as they are now, for texts up to a length."""
+
+    def __init__(self, blocks: Sequence[FusedBlock], length: int) -> None:
+        self.length = length
+        self._laid_out = [block.up_to_date() for block in blocks]  # what is pointed to keeps its memory
+        self._angles = [block.angles(length) for block in blocks]
+        self._library, self._bits = blocks[0]._library, BITS[blocks[0]._dtype]
+        self._steps = (structures.Step * len(blocks))(
+            *(
+                (laid_out.address, *(angle.data_ptr() for angle in angles))
+                for laid_out, angles in zip(self._laid_out, self._angles, strict=True)
+            )
+        )
+
+    def run(
+        self,
+        runs: np.ndarray,
+        *,
+        out: int,
+        x: int | None = None,
+        embedding: structures.Embedding | None = None,
+        end: structures.Norm | None = None,
+        pooling: int = 0,
+        pooled: int | None = None,
+    ) -> None:
+        """Fill `out`, and `pooled`: addresses of float32. `runs` is int32 (runs, 3).
+
+        Raises:
+            IndexError: the embedding has no vector for a number that is looked up.
+        """
+        pointer = None if embedding is None else ctypes.pointer(embedding)
+        threads = torch.get_num_threads()
+        call = structures.Call(
+            *(pointer, x, out, self._steps, len(self._steps), end or structures.Norm(), pooling, pooled),
+            *(runs.ctypes.data, len(runs), self._bits, threads),
+        )
+        channel = self._library.run(ctypes.byref(call))
+        if channel >= 0:
+            raise IndexError(f"channel {channel} of the embedding has no vector for a number that is looked up")
 
 
 class _LaidOut:
@@ -155,21 +173,20 @@ class _LaidOut:
         if gated := type(block.feed_forward) is GatedFeedForward:
             weights[2:3] = weights[2].chunk(2)
             biases[2:3] = [None, None] if biases[2] is None else biases[2].chunk(2)
-        laid_out = [_Matrix(*two) for two in zip(self._pack(weights), map(self._point, biases), strict=True)]
+        laid_out = [structures.Matrix(*two) for two in zip(self._pack(weights), map(self._point, biases), strict=True)]
         if not gated:
-            laid_out.insert(2, _Matrix())
-        self.block = _Block(
+            laid_out.insert(2, structures.Matrix())
+        self.block = structures.Block(
             *(weights[0].shape[1], block.attention.num_attention_heads),
             *(weights[-1].shape[1], _activation(block.feed_forward)),
             *(self._norm(residual) for residual in (block.attention_residual, block.feed_forward_residual)),
             *laid_out,
         )
+        self.address = ctypes.addressof(self.block)
 
-    def _norm(self, residual: Residual) -> _Norm:
+    def _norm(self, residual: Residual) -> structures.Norm:
         norm = _norm(residual)
-        if norm is None:
-            return _Norm()
-        return _Norm(_PLACES[type(residual)], norm.eps, self._point(norm.weight), self._point(norm.bias))
+        return structures.Norm() if norm is None else structures.Norm.of(norm, _PLACES[type(residual)], self._point)
 
     def _point(self, vector: Tensor | None) -> int | None:
         if vector is None:
@@ -191,18 +208,6 @@ class _LaidOut:
             held = weight.detach().contiguous()
             self._library.pack(held.data_ptr(), *held.shape, self._bits, address)
         return addresses
-
-
-_steps = 0  # of all optimizers: torch's fused ones do not say which parameters they changed
-
-
-@cache
-def _count_steps() -> None:
-    def count(*_: Any) -> None:
-        global _steps
-        _steps += 1
-
-    register_optimizer_step_post_hook(count)
 
 
 def _matrices(block: Any) -> list[Linear]:

@@ -117,10 +117,11 @@ def _opened(path: Path) -> ctypes.CDLL:
     number, pointer = ctypes.c_int, ctypes.c_void_p
     made.packed_bytes.restype = ctypes.c_size_t
     made.packed_bytes.argtypes = [number] * 3
-    made.pack.restype = made.run_block.restype = made.release.restype = None
+    made.pack.restype = made.release.restype = None
+    made.run.restype = number
     made.allocate.restype = pointer
     made.allocate.argtypes = [ctypes.c_size_t]
     made.release.argtypes = [pointer]
     made.pack.argtypes = [pointer, number, number, number, pointer]
-    made.run_block.argtypes = [pointer] * 3 + [number] * 3
+    made.run.argtypes = [pointer]
     return made
