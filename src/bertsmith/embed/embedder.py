@@ -168,6 +168,8 @@ class Embedder:
         parts = list(self.stream(texts, total=len(texts), progress=progress))
         if not parts:
             return Vectors(np.zeros((0, self.size), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        if len(parts) == 1:
+            return parts[0]
         return Vectors(
             np.concatenate([part.vectors for part in parts]),
             np.concatenate([part.truncated for part in parts]),
@@ -199,11 +201,15 @@ class Embedder:
     ) -> np.ndarray:
         """The vectors of texts of which this is read, float32 (texts, size). `tell` is told which share is done."""
         encodings = [window.encoding for window in chain.from_iterable(windows)]
-        pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
-        for group in groups_by_length([len(e.ids) for e in encodings], TOKENS):
-            pooled[group] = self.pooled([encodings[i] for i in group])
-            ready += len(group)
-            tell(ready / len(encodings))
+        groups = list(groups_by_length([len(e.ids) for e in encodings], TOKENS))
+        if len(groups) == 1:
+            pooled = self.pooled(encodings)
+        else:
+            pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
+            for group in groups:
+                pooled[group] = self.pooled([encodings[i] for i in group])
+                ready += len(group)
+                tell(ready / len(encodings))
         means = _means(pooled, windows) if len(pooled) > len(windows) else pooled
         return finished(means, self.options.dimensions, normalize=self.normalize)
 
@@ -282,8 +288,8 @@ class Embedder:
 
 def finished(vectors: np.ndarray, dimensions: int | None, *, normalize: bool) -> np.ndarray:
     """Cut to the dimensions asked for, then brought to length 1, if at all."""
-    kept = torch.from_numpy(vectors[:, :dimensions])
-    return np.ascontiguousarray((torch.nn.functional.normalize(kept) if normalize else kept).numpy())
+    kept = np.ascontiguousarray(vectors[:, :dimensions])
+    return kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), 1e-12) if normalize else kept
 
 
 def _means(pooled: np.ndarray, windows: Sequence[Sequence[Window]]) -> np.ndarray:

@@ -211,9 +211,10 @@ constexpr Tile<N> TILES[ROWS][VECTORS] = {
     {tile<N, 5, 1>, tile<N, 5, 2>, tile<N, 5, 3>, tile<N, 5, 4>}, {tile<N, 6, 1>, tile<N, 6, 2>, tile<N, 6, 3>, tile<N, 6, 4>},
 };
 
-// a (rows, words) times panels (columns): `store(row, column, sums, mask)` gets 16 sums at a time.
-template <class N, class Store>
-void product(const Word* a, std::size_t a_stride, int rows, const Word* b, int words, int columns, Team team, Store store) {
+// a (rows, words) times panels (columns): for 16 columns at a time, `columns_at(column, mask)` gives what gets (row, sums) of each.
+template <class N, class ColumnsAt>
+void product(const Word* a, std::size_t a_stride, int rows, const Word* b, int words, int columns, Team team,
+             ColumnsAt columns_at) {
     alignas(64) float sums[ROWS * PANEL];
     const int tiles = (rows + ROWS - 1) / ROWS, all = panels(columns);
     for (int panel = all * team.part / team.parts; panel < all * (team.part + 1) / team.parts; ++panel) {
@@ -222,10 +223,10 @@ void product(const Word* a, std::size_t a_stride, int rows, const Word* b, int w
         for (int i = 0; i < tiles; ++i) {
             const int begin = (int)((long)rows * i / tiles), end = (int)((long)rows * (i + 1) / tiles);
             TILES<N>[end - begin - 1][vectors - 1](a + begin * a_stride, a_stride, weights, words, sums);
-            for (int r = begin; r < end; ++r)
-                for (int v = 0; v < vectors; ++v)
-                    store(r, panel * PANEL + 16 * v, _mm512_load_ps(sums + (r - begin) * PANEL + 16 * v),
-                          first(left - 16 * v));
+            for (int v = 0; v < vectors; ++v) {
+                const auto store = columns_at(panel * PANEL + 16 * v, first(left - 16 * v));
+                for (int r = begin; r < end; ++r) store(r, _mm512_load_ps(sums + (r - begin) * PANEL + 16 * v));
+            }
         }
     }
 }
@@ -454,23 +455,30 @@ template <class D, class Store>
 void times(Rows<D> x, int begin, int rows, int size, const Matrix& matrix, int columns, Team team, Store store) {
     const int words = size / D::per_word;
     const Word* a = reinterpret_cast<const Word*>(x.numbers) + (std::size_t)begin * words;
-    product<D>(a, words, rows, matrix.panels, words, columns, team, [&](int r, int c, __m512 sum, __mmask16 mask) {
-        __m512 rest = load(matrix.bias, c, mask);
+    product<D>(a, words, rows, matrix.panels, words, columns, team, [&](int c, __mmask16 mask) {
+        const __m512 bias = load(matrix.bias, c, mask);
+        __m512 step{}, weights_sum{};
         if constexpr (D::per_word == 4) {
             const int all = panels(columns) * PANEL;
             const float* steps = reinterpret_cast<const float*>(matrix.panels + (std::size_t)all * words);
-            const Range& range = x.ranges[begin + r];
-            sum = _mm512_mul_ps(sum, _mm512_set1_ps(range.step));
-            if (range.place >= 0) {
-                const __m512i four = _mm512_loadu_si512(matrix.panels + place_in_panels(c, range.place / 4, words));
-                const __m512i left = _mm512_sllv_epi32(four, _mm512_set1_epi32(24 - 8 * (range.place % 4)));
-                const __m512 weights = _mm512_cvtepi32_ps(_mm512_srai_epi32(left, 24));
-                sum = _mm512_fmadd_ps(weights, _mm512_set1_ps(range.rest), sum);
-            }
-            rest = _mm512_fmadd_ps(_mm512_set1_ps(range.least), load(steps + all, c, mask), rest);
-            sum = _mm512_mul_ps(sum, load(steps, c, mask));
+            step = load(steps, c, mask), weights_sum = load(steps + all, c, mask);
         }
-        store(r, c, _mm512_add_ps(sum, rest), mask);
+        return [=, &matrix, &store](int r, __m512 sum) {
+            __m512 rest = bias;
+            if constexpr (D::per_word == 4) {
+                const Range& range = x.ranges[begin + r];
+                sum = _mm512_mul_ps(sum, _mm512_set1_ps(range.step));
+                if (range.place >= 0) {
+                    const __m512i four = _mm512_loadu_si512(matrix.panels + place_in_panels(c, range.place / 4, words));
+                    const __m512i left = _mm512_sllv_epi32(four, _mm512_set1_epi32(24 - 8 * (range.place % 4)));
+                    const __m512 weights = _mm512_cvtepi32_ps(_mm512_srai_epi32(left, 24));
+                    sum = _mm512_fmadd_ps(weights, _mm512_set1_ps(range.rest), sum);
+                }
+                rest = _mm512_fmadd_ps(_mm512_set1_ps(range.least), weights_sum, bias);
+                sum = _mm512_mul_ps(sum, step);
+            }
+            store(r, c, _mm512_add_ps(sum, rest), mask);
+        };
     });
 }
 
@@ -520,7 +528,9 @@ void attend(const typename N::Number* from, int stride, int hidden, int length, 
         const int rows = std::min(ROWS, length - begin);
         float shares[ROWS];
         product<N>(reinterpret_cast<const Word*>(from) + begin * words, words, rows, keys, key_words, length, Team{},
-                   [&](int r, int c, __m512 sum, __mmask16) { _mm512_storeu_ps(scores + r * wide + c, sum); });
+                   [&](int c, __mmask16) {
+                       return [=](int r, __m512 sum) { _mm512_storeu_ps(scores + r * wide + c, sum); };
+                   });
         for (int r = 0; r < rows; ++r) {
             const float* score = scores + r * wide;
             __m512 most = _mm512_set1_ps(-__builtin_inff()), total = _mm512_setzero_ps();
@@ -539,8 +549,10 @@ void attend(const typename N::Number* from, int stride, int hidden, int length, 
             shares[r] = 1.0f / _mm512_reduce_add_ps(total);
         }
         product<N>(weights, value_words, rows, values, value_words, size, Team{},
-                   [&](int r, int c, __m512 sum, __mmask16 mask) {
-                       N::store(to + (std::size_t)(begin + r) * hidden + c, _mm512_mul_ps(sum, _mm512_set1_ps(shares[r])), mask);
+                   [&](int c, __mmask16 mask) {
+                       return [=, &shares](int r, __m512 sum) {
+                           N::store(to + (std::size_t)(begin + r) * hidden + c, _mm512_mul_ps(sum, _mm512_set1_ps(shares[r])), mask);
+                       };
                    });
     }
 }
