@@ -204,6 +204,7 @@ class Embedder:
         groups = list(groups_by_length([len(e.ids) for e in encodings], TOKENS))
         if len(groups) == 1:
             pooled = self.pooled(encodings)
+            tell(1.0)
         else:
             pooled, ready = np.empty((len(encodings), self._widths[1]), np.float32), 0
             for group in groups:
@@ -263,7 +264,6 @@ class Embedder:
             done += len(chunk)
             progress("embedding texts", done, None)
 
-    @torch.inference_mode()
     def pooled(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """The vectors of encoded texts, float32 (texts, size of the pooling), before they are cut or normalized: all in one
         batch, for callers that make batches themselves."""
@@ -271,10 +271,11 @@ class Embedder:
             vectors = self._running.vectors(encodings, self.pooling)
             if vectors is not None:
                 return vectors
-        model, inputs = self._running.model, self._running.batch(encodings)
-        with_pooler = isinstance(self.pooling, PoolerPooling)
-        output = model(inputs) if with_pooler else self.options.layers.of(model, inputs)
-        return self.pooling.of(output, inputs).numpy()
+        with torch.inference_mode():
+            model, inputs = self._running.model, self._running.batch(encodings)
+            with_pooler = isinstance(self.pooling, PoolerPooling)
+            output = model(inputs) if with_pooler else self.options.layers.of(model, inputs)
+            return self.pooling.of(output, inputs).numpy()
 
     @torch.inference_mode()
     def states(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
