@@ -85,11 +85,12 @@ def test_it_is_what_its_parts_are(encoder: nn.Encoder, lengths: list[int], threa
         assert not found[:, -5:].any()
         *_, last = whole.layers(inputs, whole.apply_masks(inputs))
         torch.testing.assert_close(last["tokens"][:, :-5], expected[:, :-5], atol=5e-5, rtol=5e-5)
+        numbers = np.stack([fields(lengths)[field] for field in whole.fields])
         for pooling in (nn.MeanPooling(), nn.ClsPooling()):
             assert whole.can_pool(pooling)
-            vectors = whole.vectors(fields(lengths), np.array(runs_of(lengths), np.int32), pooling)
+            vectors = whole.vectors(numbers, np.array(runs_of(lengths), np.int32), pooling)
             np.testing.assert_allclose(vectors, pooling(expected, inputs).numpy(), atol=5e-5, rtol=5e-5)
-            again = whole.vectors(fields(lengths), np.array(runs_of(lengths), np.int32), pooling)
+            again = whole.vectors(numbers, np.array(runs_of(lengths), np.int32), pooling)
             assert vectors.tobytes() == again.tobytes()
     finally:
         torch.set_num_threads(before)
@@ -139,7 +140,9 @@ def test_numbers_that_a_table_does_not_have(field: str, number: int) -> None:
     whole, given = fused(make("bert")), fields([3, 5])
     given[field][4] = number
     with pytest.raises(IndexError, match=r"channel \d of the embedding has no vector for a number that is looked up"):
-        whole.vectors(given, np.array(runs_of([3, 5]), np.int32), nn.MeanPooling())
+        whole.vectors(
+            np.stack([given[name] for name in whole.fields]), np.array(runs_of([3, 5]), np.int32), nn.MeanPooling()
+        )
 
 
 def test_what_it_does_not_know_is_left_to_torch(encoder: nn.Encoder) -> None:

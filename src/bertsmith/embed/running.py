@@ -5,7 +5,7 @@ from itertools import groupby
 
 import numpy as np
 
-from bertsmith.data import Batch
+from bertsmith.data import Batch, Run
 from bertsmith.embed.batches import batch_encodings, in_one_row
 from bertsmith.embed.lanes import Float32, Lane, slowed
 from bertsmith.nn import Model, Pooling
@@ -55,8 +55,7 @@ class Running:
         encoder = self.model.encoder
         if not isinstance(encoder, FusedEncoder) or self.model.mix is not None or not encoder.can_pool(pooling):
             return None
-        lengths = [len(e.ids) for e in encodings]
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
         texts = [encodings[i] for i in order]
         fields = {
             "input_ids": [index for e in texts for index in e.ids],
@@ -65,12 +64,13 @@ class Running:
         }
         if not fields.keys() >= set(encoder.fields):
             return None
-        runs, start = [], 0
-        for length, same in groupby(lengths[i] for i in order):
-            runs.append((start, len(list(same)), length))
-            start += runs[-1][1] * length
-        arrays = {name: np.array(fields[name], np.int64) for name in encoder.fields}
-        vectors = encoder.vectors(arrays, np.array(runs, np.int32), pooling)
+        runs: list[Run] = []
+        start = 0
+        for length, same in groupby(texts, key=len):
+            runs.append(Run(start, len(list(same)), length))
+            start += runs[-1].sequences * length
+        numbers = np.array([fields[name] for name in encoder.fields], np.int64)
+        vectors = encoder.vectors(numbers, np.array(runs, np.int32), pooling)
         if len(order) == 1:
             return vectors
         in_order = np.empty_like(vectors)

@@ -23,6 +23,7 @@ from bertsmith.nn.queries_keys import Rotary
 from bertsmith.nn.residuals import Plain, PostNorm, PreNorm, Residual
 
 BITS = {torch.float32: 32, torch.bfloat16: 16, torch.int8: 8}  # of the numbers that products are computed in
+_NO_NORM = structures.Norm()
 _ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3}  # `Activation` of blocks.cpp
 _PLACES: dict[type[Residual], int] = {
     Plain: structures.NOWHERE,
@@ -126,12 +127,14 @@ class Steps:
         self._laid_out = [block.up_to_date() for block in blocks]  # what is pointed to keeps its memory
         self._angles = [block.angles(length) for block in blocks]
         self._library, self._bits = blocks[0]._library, BITS[blocks[0]._dtype]
-        self._steps = (structures.Step * len(blocks))(
+        self._number = len(blocks)
+        self._steps = (structures.Step * self._number)(
             *(
                 (laid_out.address, *(angle.data_ptr() for angle in angles))
                 for laid_out, angles in zip(self._laid_out, self._angles, strict=True)
             )
         )
+        self._address = ctypes.addressof(self._steps)
 
     def run(
         self,
@@ -149,11 +152,10 @@ class Steps:
         Raises:
             IndexError: the embedding has no vector for a number that is looked up.
         """
-        pointer = None if embedding is None else ctypes.pointer(embedding)
-        threads = torch.get_num_threads()
         call = structures.Call(
-            *(pointer, x, out, self._steps, len(self._steps), end or structures.Norm(), pooling, pooled),
-            *(runs.ctypes.data, len(runs), self._bits, threads),
+            None if embedding is None else ctypes.addressof(embedding),
+            *(x, out, self._address, self._number, end or _NO_NORM, pooling, pooled),
+            *(runs.ctypes.data, len(runs), self._bits, torch.get_num_threads()),
         )
         channel = self._library.run(ctypes.byref(call))
         if channel >= 0:

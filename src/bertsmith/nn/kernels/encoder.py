@@ -1,5 +1,6 @@
 """A whole encoder as one call, for reading only."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,40 +68,49 @@ class FusedEncoder(Encoder):
         if applied.keys() != {"tokens"} or not applied["tokens"].runs or any(n.dtype != torch.int64 for n in numbers):
             return super().forward(inputs, masks)
         rows = [number.contiguous() for number in numbers]
-        make = torch.zeros if inputs.has_padding else torch.empty
-        out = make(1, rows[0].shape[1], self.config.hidden_size, dtype=torch.float32, device="cpu")
-        self._run([row.data_ptr() for row in rows], np.array(inputs.runs, np.int32), out.data_ptr())
+        out = _floats(1, rows[0].shape[1], self.config.hidden_size)
+        if inputs.has_padding:
+            out.zero_()
+        self._run([row.data_ptr() for row in rows], np.array(inputs.runs, np.int32), out)
         return {"tokens": out}
 
     def can_pool(self, pooling: Pooling) -> bool:
         """Whether `vectors` knows this pooling."""
         return type(pooling) in _POOLINGS
 
-    def vectors(self, fields: Mapping[str, np.ndarray], runs: np.ndarray, pooling: Pooling) -> np.ndarray:
+    def vectors(self, numbers: np.ndarray, runs: np.ndarray, pooling: Pooling) -> np.ndarray:
         """The vectors of texts that lie one after the other, float32 (texts, hidden).
 
         Args:
-            fields: `self.fields`, each int64 (tokens,).
+            numbers: what `self.fields` are, int64 (fields, tokens).
             runs: int32 (runs, 3), as those of a batch.
             pooling: one that `can_pool` says yes to.
 
         Raises:
             IndexError: a channel has no vector for a number.
         """
-        rows = [fields[field] for field in self.fields]
-        out = np.empty((len(rows[0]), self.config.hidden_size), np.float32)
-        pooled = np.empty((int(runs[:, 1].sum()), self.config.hidden_size), np.float32)
-        addresses = [row.ctypes.data for row in rows]
-        self._run(addresses, runs, out.ctypes.data, _POOLINGS[type(pooling)], pooled.ctypes.data)
-        return pooled
+        texts, hidden = int(runs[:, 1].sum()), self.config.hidden_size
+        first, step = numbers.ctypes.data, numbers.strides[0]
+        out, pooled = _floats(numbers.shape[1], hidden), _floats(texts, hidden)
+        self._run([first + step * i for i in range(len(numbers))], runs, out, _POOLINGS[type(pooling)], pooled)
+        return pooled.numpy()
 
     def _run(
-        self, numbers: Sequence[int], runs: np.ndarray, out: int, pooling: int = 0, pooled: int | None = None
+        self, numbers: Sequence[int], runs: np.ndarray, out: Tensor, pooling: int = 0, pooled: Tensor | None = None
     ) -> None:
+        """`numbers` are the addresses of each channel's."""
         ready = self._up_to_date(int(runs[:, 2].max()))
-        lookups = [(table, number, size) for (table, size), number in zip(ready.tables, numbers, strict=True)]
-        embedding = structures.Embedding((structures.Lookup * len(lookups))(*lookups), len(lookups), ready.norm)
-        ready.steps.run(runs, out=out, embedding=embedding, end=ready.end, pooling=pooling, pooled=pooled)
+        lookups = (structures.Lookup * len(numbers))(
+            *((table, number, size) for (table, size), number in zip(ready.tables, numbers, strict=True))
+        )
+        ready.steps.run(
+            runs,
+            out=out.data_ptr(),
+            embedding=structures.Embedding(ctypes.addressof(lookups), len(numbers), ready.norm),
+            end=ready.end,
+            pooling=pooling,
+            pooled=None if pooled is None else pooled.data_ptr(),
+        )
 
     def _up_to_date(self, length: int) -> "_Ready":
         version, ready = self._parameters_now.version(), self._ready
@@ -122,6 +132,10 @@ class FusedEncoder(Encoder):
             first = structures.Norm.of(norm, structures.AFTER, point)
             ready = self._ready = _Ready(version, steps, tables, first, ends, held)
         return ready
+
+
+def _floats(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Lookup(ctypes.Structure):
 class Embedding(ctypes.Structure):
     """What is summed up and normalized before the first block."""
 
-    _fields_ = (("lookups", ctypes.POINTER(Lookup)), ("count", _int), ("norm", Norm))
+    _fields_ = (("lookups", _pointer), ("count", _int), ("norm", Norm))
 
 
 class Step(ctypes.Structure):
@@ -60,9 +60,7 @@ class Call(ctypes.Structure):
     """What the kernels are asked for."""
 
     _fields_ = (
-        ("embedding", ctypes.POINTER(Embedding)),
-        *((name, _pointer) for name in ("x", "out")),
-        ("steps", ctypes.POINTER(Step)),
+        *((name, _pointer) for name in ("embedding", "x", "out", "steps")),
         ("number", _int),
         ("end", Norm),
         ("pooling", _int),
