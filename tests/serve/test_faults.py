@@ -210,8 +210,8 @@ def test_connections_are_counted(run: Any) -> None:
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
     time.sleep(0.1)
     answer = server.raw(b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 503")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "server_error"
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n") and b"\r\nretry-after: 1\r\n" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "rate_limit_error"
     for one in held:
         one.close()
 

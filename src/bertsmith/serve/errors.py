@@ -130,7 +130,7 @@ class CannotDo(Refusal):
 
 
 class Overloaded(Refusal):
-    """The queue is full."""
+    """The queue is full, or there are too many connections."""
 
     status, type, code, tei_type = 429, "rate_limit_error", "overloaded", "Overloaded"
 

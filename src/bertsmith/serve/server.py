@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from bertsmith.errors import UsageError
 from bertsmith.serve.app import ROUTES, create_app
 from bertsmith.serve.door import Door
-from bertsmith.serve.errors import Overloaded, Unavailable
+from bertsmith.serve.errors import Overloaded
 from bertsmith.serve.house import House
 from bertsmith.serve.logs import JsonHandler, JsonLog
 from bertsmith.serve.options import Limits
@@ -26,10 +26,10 @@ HEADER_BYTES = 32_768
 GARBAGE = 20_000  # new objects that may be in the way before the collector looks for rings among them
 KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, so that it is they who close it
 
-_BUSY_BODY = Unavailable("There are too many connections.").body_for("openai")
+_BUSY_BODY = Overloaded("There are too many connections.").body_for("openai")
 _BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_BUSY_BODY), _BUSY_BODY)
+    b"%scontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s" % (STATUS_LINE[Overloaded.status], len(_BUSY_BODY), _BUSY_BODY)
 )
 
 
