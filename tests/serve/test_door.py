@@ -70,6 +70,7 @@ def test_the_connection_is_kept_and_bodies_in_pieces_are_thrown_away(run: Any) -
             got = b""
             while got.count(b"HTTP/1.1 429") < 3:
                 got += connection.recv(4096)
+        time.sleep(0.2)  # until its turn
         connection.sendall(head() + BODY)
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
@@ -96,6 +97,51 @@ def test_what_else_is_wrong_is_said_first(run: Any) -> None:
     with full(open_to_pages):
         request = head().replace(b"localhost", b"evil.example")
         assert open_to_pages.raw(request + BODY, 0.3).startswith(b"HTTP/1.1 421")
+
+
+def test_who_asks_again_at_once_waits_for_the_turn(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused then, though there is room by now; who asks after the turn is answered."""
+    monkeypatch.setattr("bertsmith.serve.door.TURN", 0.3)
+    server = run(queue_requests=1)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(5)
+        with full(server):
+            connection.sendall(head() + BODY)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 429")
+            refused = time.monotonic()
+        connection.sendall(head() + BODY)
+        assert server.get("/live").status_code == 200  # others are read
+        assert server.raw(head() + BODY, 0.2).startswith(b"HTTP/1.1 200")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 429")
+        assert 0.2 < time.monotonic() - refused < 2
+        connection.sendall(head() + BODY)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_so_many_are_read_at_a_turn_while_there_is_a_flood(
+    run: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertsmith.serve.door.TURNS", 2)
+    monkeypatch.setattr("bertsmith.serve.door.TURN", 0.2)
+    server = run(queue_requests=1, calm=30)
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(7)]
+    try:
+        with full(server):
+            for connection in connections:
+                connection.settimeout(5)
+                connection.sendall(head() + BODY)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 429")
+            started = time.monotonic()
+            for connection in connections:
+                connection.sendall(head() + BODY)
+            for connection in connections:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 429")
+            assert 0.5 < time.monotonic() - started < 3  # four turns
+            connections.pop().close()
+    finally:
+        for connection in connections:
+            connection.close()
+    assert until(lambda: not server.server.server_state.connections)
 
 
 def test_a_body_that_does_not_come_ends_the_connection(run: Any) -> None:

@@ -26,7 +26,7 @@ from bertsmith.serve.errors import ModelFailed, Overloaded, Refusal, Unavailable
 from bertsmith.serve.options import Limits
 
 SHARE = 2048  # tokens of a request that those behind it may have to wait for; the rest of it is due later
-LEAST = 512  # tokens a batch, even if they are expected to take long
+LEAST = 256  # tokens a batch, even if they are expected to take long
 LOOKED_AT = 256  # texts that are looked at for a batch
 FADING = 0.9  # how much of what earlier batches took still counts after one more
 
@@ -301,7 +301,9 @@ class Batcher:
         order = sorted(
             seen, key=lambda item: 0 if item.due <= aged else 1 + abs(item.reading.tokens - oldest.reading.tokens)
         )
-        budget = min(self.limits.batch_tokens, max(LEAST, self.rate * self.limits.batch_seconds))
+        # In a flood, half of what is let in: the next batch is there when this one ends.
+        seconds = self.limits.flood / 2 if self.is_flooded() else self.limits.batch_seconds
+        budget = min(self.limits.batch_tokens, max(LEAST, self.rate * min(seconds, self.limits.batch_seconds)))
         batch = [oldest]
         taken = oldest.reading.tokens
         for item in order:

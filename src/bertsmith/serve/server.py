@@ -27,9 +27,10 @@ GARBAGE = 20_000  # new objects that may be in the way before the collector look
 KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, so that it is they who close it
 
 _BUSY_BODY = Overloaded("There are too many connections.").body_for("openai")
-_BUSY = (
-    b"%scontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s" % (STATUS_LINE[Overloaded.status], len(_BUSY_BODY), _BUSY_BODY)
+_BUSY = b"%scontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (
+    STATUS_LINE[Overloaded.status],
+    len(_BUSY_BODY),
+    _BUSY_BODY,
 )
 
 
@@ -43,6 +44,7 @@ class Connection(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self.is_early = False
         self._refused = False  # the request whose body is still to come; it is thrown away
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -85,6 +87,10 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             self._deadline, self._refused = _cancel(self._deadline), False
             self.on_response_complete()
+            if self.is_early:
+                self.is_early = False  # it has had its turn
+            else:
+                self.door.hold(self)
         else:
             super().on_message_complete()
 
@@ -103,7 +109,7 @@ class Connection(HttpToolsProtocol):
             return False
         if parser.should_upgrade() or not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return False
-        answer = self.door.refusal(parser.get_method(), self.url, self.headers)
+        answer = self.door.refusal(parser.get_method(), self.url, self.headers, early=self.is_early)
         if answer is None:
             return False
         always = b"".join(b"%s: %s\r\n" % pair for pair in self.server_state.default_headers)
