@@ -38,7 +38,7 @@ class Limits:
     queue_requests: int = 512
     queue_tokens: int = 1_000_000
     wait: float = 0.5
-    flood: float = 0.025
+    flood: float = 0.02
     calm: float = 0.5
     batch_tokens: int = 16_384
     batch_seconds: float = 0.1
