@@ -7,7 +7,8 @@ machine, the Trainer in float32, and for its seconds in bfloat16 autocast too. T
 best epoch on dev, by the same metric and code. A step's time is the median; looks at dev are not in it. With `--threads 1`
 it is processor time, which a busy machine changes little. The Trainer pads each batch to its longest sequence, as its own
 collators do; of a long text it learns from the first window. The baseline is TF-IDF with logistic regression (ridge
-regression for numbers), for tags the most frequent tag of each word, for choices the most frequent place.
+regression for numbers), for tags the most frequent tag of each word, for choices the most frequent place, for answers the
+sentence that is most like the question by TF-IDF.
 
 Data sets are those of `../shared/data/get`; `--limit` takes the first training examples in a keyed order, and as many dev
 examples at most. With `--log` each result is kept as it comes, and the same command goes on where it was broken off.
@@ -37,8 +38,9 @@ from bertsmith.data import Example
 from bertsmith.tasks import Finetuning, Labelled, Prediction, Words
 from bertsmith.tasks.material import Material
 from bertsmith.tasks.metrics import confidence_interval, mean_and_spread
-from bertsmith.tasks.prediction import TaggedWord
+from bertsmith.tasks.prediction import Candidate, TaggedWord
 from bertsmith.tasks.task import tokens_of
+from bertsmith.text import split_sentences
 
 BFLOAT16_STEPS = 25  # of the Trainer in bfloat16, for its seconds alone
 EVALUATED = 64  # windows of dev a batch
@@ -278,6 +280,8 @@ def baseline(material: Material, metric: str) -> float | None:
         predictions = [Prediction(option=int(place))] * len(dev.examples)  # type: ignore[arg-type]
     elif task.kind == "regress":
         predictions = ridge(train, dev)
+    elif task.kind == "span":
+        predictions = [likeliest_sentence(texts) for texts in dev.texts]  # type: ignore[arg-type]
     else:
         return None
     return task.evaluate(dev.labels, predictions).metrics[metric]
@@ -307,6 +311,17 @@ def ridge(train: Labelled, dev: Labelled) -> list[Prediction]:
     known = vectorizer.fit_transform(strings(train)[0])
     fitted = Ridge().fit(known, np.array(train.labels, np.float64))
     return [Prediction(score=float(x)) for x in fitted.predict(vectorizer.transform(strings(dev)[0]))]
+
+
+def likeliest_sentence(texts: tuple[str, str]) -> Prediction:
+    """The sentence of the context that is most like the question, all of it."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    question, context = texts
+    sentences = split_sentences(context) or [context]
+    weights = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform([*sentences, question])
+    best = sentences[int(np.argmax((weights[:-1] @ weights[-1].T).toarray()))]
+    return Prediction(answer=Candidate(best, 0, 0, 1.0))
 
 
 def strings(labelled: Labelled) -> tuple[list[str], list[str]]:

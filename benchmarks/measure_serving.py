@@ -1,6 +1,6 @@
 """A server under load: what it does when far too much is asked of it, and whether its memory stays as it is.
 
-    python benchmarks/measure_serving.py flood [--model M] [--seconds 20] [--json]
+    python benchmarks/measure_serving.py flood [--model M] [--seconds 20] [--h2load] [--json]
     python benchmarks/measure_serving.py soak  [--model M] [--requests 100000] [--json]
 
 flood: the peak is what 16 clients reach that ask again as soon as they have an answer. Then requests arrive at random times
@@ -10,7 +10,9 @@ refusal took of the server's event loop in processor time, "others" the processo
 every route in turn, texts of all lengths, bad bodies and clients that leave among them.
 
 Server and clients run on the same machine, so the load that the clients are is taken from the server: figures are shares
-and ratios within one run. The last line with `--json` is one JSON object.
+and ratios within one run. With `--h2load` the clients are that program (Debian's nghttp2-client), which takes a tenth of a
+processor where ours take a half: 16 connections that ask again at once, then 900 that would like to send so many times as much
+together, each of which waits for its answer. The last line with `--json` is one JSON object.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +46,7 @@ TIMES = (1.0, 2.0, 10.0, 100.0)
 ONSET = (
     1.0  # seconds in which a flood begins, and the queue gives way once as to a burst: "settled" is what comes after
 )
+HELD = 900  # connections of h2load in a flood
 SENDERS = 800  # connections at most; the server takes 1000
 FASTEST = 12_000  # requests a second that one process of clients is asked to send, at most
 
@@ -55,7 +60,7 @@ class Load:
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     unsent: int = 0
-    without_hint: int = 0
+    without_hint: int | None = 0  # refusals without Retry-After; None: not looked at
     memory: float = 0.0
     late: float = 0.0
     settled: list[float] = field(default_factory=list)
@@ -272,23 +277,55 @@ class Flood:
             load.latencies.append(time.perf_counter() - sent)
             settled.append(load.latencies[-1])
         elif status == 429:
-            load.without_hint += b"retry-after: " not in head
+            load.without_hint = (load.without_hint or 0) + (b"retry-after: " not in head)
         if connection.transport is not None:
             self.idle.append(connection)
 
 
-def measure_flood(model: str, seconds: float) -> dict[str, Any]:
+def by_h2load(process: psutil.Process, port: int, seconds: float, rate: float = 0.0) -> Load:
+    """The peak, or a flood of so many requests a second; all are one sentence of the usual length."""
+    connections = HELD if rate else CLIENTS
+    with tempfile.TemporaryDirectory() as folder:
+        body, log = Path(folder) / "body.json", Path(folder) / "log.tsv"
+        texts = sorted(sentences(), key=len)
+        body.write_text(json.dumps({"inputs": texts[len(texts) // 2]}), encoding="utf-8")
+        command = ["h2load", "--h1", "-t", "1", "-c", str(connections), "-D", str(max(round(seconds), 1))]
+        command += ["--rps", str(rate / connections)] if rate else []
+        command += ["-d", str(body), "-H", "content-type: application/json", "--log-file", str(log)]
+        meter = Meter(process)
+        subprocess.run([*command, f"http://127.0.0.1:{port}/embed"], check=True, stdout=subprocess.DEVNULL)
+        load = Load(offered=rate, seconds=max(round(seconds), 1), without_hint=None)
+        meter.read(load)
+        begun, status, took = np.loadtxt(log, dtype=np.int64, delimiter="\t", unpack=True)  # microseconds
+    load.statuses.update(status.tolist())
+    right = status == 200
+    load.latencies = (took[right] / 1e6).tolist()
+    load.settled = (took[right & (begun > begun.min() + 1e6 * ONSET)] / 1e6).tolist()
+    return load
+
+
+def measure_flood(model: str, seconds: float, *, h2load: bool = False) -> dict[str, Any]:
     requests = [request("/embed", {"inputs": text}) for text in sentences()]
+
+    def highest(seconds: float) -> Load:
+        if h2load:
+            return by_h2load(process, port, seconds)
+        return asyncio.run(peak(process, port, requests, seconds))
+
+    def flooded(rate: float) -> Load:
+        if h2load:
+            return by_h2load(process, port, seconds, rate)
+        return asyncio.run(Flood(port, requests, min(rate, FASTEST)).run(process, seconds))
+
     with server(model) as (process, port):
-        asyncio.run(peak(process, port, requests, seconds / 4))  # warm
-        loads = {"peak": asyncio.run(peak(process, port, requests, seconds))}
+        highest(seconds / 4)  # warm
+        loads = {"peak": highest(seconds)}
         loads["peak"].memory = process.memory_info().rss / 1e6
         for times in TIMES:
-            rate = min(times * loads["peak"].goodput, FASTEST)
-            loads[f"{times:g} x"] = load = asyncio.run(Flood(port, requests, rate).run(process, seconds))
+            loads[f"{times:g} x"] = load = flooded(times * loads["peak"].goodput)
             load.memory = process.memory_info().rss / 1e6
             time.sleep(2)
-        again = asyncio.run(peak(process, port, requests, seconds / 2))
+        again = highest(seconds / 2)
         loads["peak again"] = again
         again.memory = process.memory_info().rss / 1e6
     answer = loads["peak"].loop / loads["peak"].statuses[200]
@@ -417,12 +454,13 @@ def main() -> None:
     parser.add_argument("what", choices=("flood", "soak"))
     parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load of the flood")
+    parser.add_argument("--h2load", action="store_true", help="let it send the flood")
     parser.add_argument("--requests", type=int, default=100_000, help="of the soak")
     parser.add_argument("--minutes", type=float, default=1e9, help="after which the soak ends")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.what == "flood":
-        found = measure_flood(options.model, options.seconds)
+        found = measure_flood(options.model, options.seconds, h2load=options.h2load)
     else:
         with server(options.model) as (process, port):
             found = asyncio.run(mixed(port, process, options.requests, options.minutes))
