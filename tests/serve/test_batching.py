@@ -285,6 +285,30 @@ def test_a_burst_may_fill_the_queue_and_a_flood_may_not() -> None:
     play(scene, wait=0.52, flood=0.1, calm=0.1)
 
 
+def test_after_a_rest_a_burst_is_let_in_though_there_is_a_flood() -> None:
+    """A flood in bursts would else leave the model without work between them."""
+
+    async def scene(batcher: Batcher) -> None:
+        with batcher.admit(10):
+            pass
+        await asyncio.sleep(0.3)  # in which 1500 tokens could have been done
+        batcher._refused = time.monotonic()
+        with ExitStack() as burst:
+            for _ in range(12):
+                burst.enter_context(batcher.admit(100))
+            with pytest.raises(Overloaded):
+                for _ in range(20):
+                    burst.enter_context(batcher.admit(100))
+            await asyncio.sleep(0.3)  # the rest is used up, whatever was done in it
+            assert batcher.rest.left == 0
+        burst.enter_context(batcher.admit(400))
+        burst.enter_context(batcher.admit(1))
+        with burst, pytest.raises(Overloaded):
+            batcher.admit(1)
+
+    play(scene, wait=10.0, flood=0.02, calm=60.0)
+
+
 def test_in_a_flood_one_waits_while_one_is_worked_on() -> None:
     async def scene(batcher: Batcher) -> None:
         batcher._refused = time.monotonic()

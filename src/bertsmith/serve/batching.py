@@ -9,7 +9,8 @@ waited for less than `Limits.age`, others of like length are taken along first, 
 longest text.
 
 A burst may fill the queue up to `Limits.wait`. Once somebody is refused it is no burst but a flood, in which a long queue would
-only make everybody late: so it is kept as short as the model can do with, until nobody has been refused for a while.
+only make everybody late: so it is kept as short as the model can do with, until nobody has been refused for a while. For as long as
+the model had nothing to do just before, a flood that comes in bursts may fill it too.
 """
 
 import asyncio
@@ -114,6 +115,8 @@ class Place:
         self._tokens = tokens
 
     def __enter__(self) -> "Place":
+        if not self._batcher.places:
+            self._batcher.rest.end()
         self._batcher.places.add(self)
         self._batcher.load.add(self._tokens, 1)
         return self
@@ -121,6 +124,31 @@ class Place:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._batcher.places.discard(self)
         self._batcher.load.add(self._tokens, -1)
+        if not self._batcher.places:
+            self._batcher.rest.begin()
+
+
+class Rest:
+    """For how long the model had nothing to do, as time that a burst in a flood may take of it: `left` goes down with the time."""
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._since = time.monotonic()
+        self._until = float("-inf")
+
+    def begin(self) -> None:
+        """Nobody is in any more."""
+        self._since = time.monotonic()
+
+    def end(self) -> None:
+        """Somebody comes in."""
+        now = time.monotonic()
+        self._until = now + min(self._most, now - self._since)
+
+    @property
+    def left(self) -> float:
+        """In seconds."""
+        return max(self._until - time.monotonic(), 0.0)
 
 
 @dataclass
@@ -149,6 +177,7 @@ class Batcher:
     Attributes:
         places: the requests that are in.
         load: what they have left to do.
+        rest: how long there was nothing to do.
         draining: whether no request is let in any more.
     """
 
@@ -156,6 +185,7 @@ class Batcher:
         self.limits = limits
         self.places: set[Place] = set()
         self.load = Load()
+        self.rest = Rest(limits.wait)
         self.draining = False
         self._on_batch = on_batch
         self._waiting: dict[Service, list[_Item]] = {}
@@ -217,7 +247,7 @@ class Batcher:
         full = wait > limits.wait or len(self.places) >= limits.queue_requests
         full = full or (bool(self.places) and load.tokens + tokens > limits.queue_tokens)
         if not full and self.is_flooded():  # enough for the model is one batch that runs and one that waits
-            full = len(self.places) > 1 and load.small > max(limits.flood * rate, LEAST)
+            full = len(self.places) > 1 and load.small > max((limits.flood + self.rest.left) * rate, LEAST)
         if not full:
             return None
         self._refused = time.monotonic()
