@@ -9,8 +9,8 @@ waited for less than `Limits.age`, others of like length are taken along first, 
 longest text.
 
 A burst may fill the queue up to `Limits.wait`. Once somebody is refused it is no burst but a flood, in which a long queue would
-only make everybody late: so it is kept as short as the model can do with, until nobody has been refused for a while. For as long as
-the model had nothing to do just before, a flood that comes in bursts may fill it too.
+only make everybody late: so it is kept as short as the model can do with, until nobody has been refused for a while. For as
+long as the model had nothing to do just before, a flood that comes in bursts may fill it too.
 """
 
 import asyncio
@@ -129,7 +129,7 @@ class Place:
 
 
 class Rest:
-    """For how long the model had nothing to do, as time that a burst in a flood may take of it: `left` goes down with the time."""
+    """How long the model had nothing to do: so much of its time may a burst in a flood take. `left` goes down as it passes."""
 
     def __init__(self, most: float) -> None:
         self._most = most
