@@ -70,8 +70,8 @@ class Rotary(QueriesKeys):
         return mask.once((self.config, self.head_size, dtype), lambda inputs: self._angles(inputs, dtype))
 
     def table(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine for the first positions of a sequence, float32 (length, D/2)."""
-        angles = self._turns(torch.arange(length)[:, None])
+        """Cosine and sine for the first positions of a sequence, float32 (length, D/2), on the CPU."""
+        angles = self._turns(torch.arange(length, device="cpu")[:, None])
         return angles.cos(), angles.sin()
 
     def _angles(self, inputs: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
