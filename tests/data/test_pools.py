@@ -106,6 +106,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_of_two_makes_the_same_shards(tmp_path: Path, real_tokenizer) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'bertsmith[cluster]'")
     sentence = "The old mill stood by the river number {}, and its wheel turned {} times."

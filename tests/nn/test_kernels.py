@@ -352,6 +352,7 @@ def said(*, cxx: str | None = None, cache: Path) -> str:
 
 
 @kernels
+@pytest.mark.slow
 def test_it_is_compiled_once_and_failures_have_a_reason(tmp_path: Path) -> None:
     assert said(cache=tmp_path) == "None"
     (made,) = (tmp_path / "bertsmith").iterdir()
