@@ -1,5 +1,6 @@
 """A whole encoder as one call: what its parts say one after the other, and for every batch."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -132,6 +133,17 @@ def test_weights_that_change_are_seen(encoder: nn.Encoder, change: Callable[[Any
     after = whole(inputs)["tokens"]
     assert (before - after).abs().max() > 0.05
     torch.testing.assert_close(after, encoder(inputs)["tokens"], atol=5e-5, rtol=5e-5)
+
+
+@torch.no_grad()
+def test_copies_have_memory_of_their_own(encoder: nn.Encoder) -> None:
+    inputs, whole = batch([3, 5]), fused(encoder)
+    expected = whole(inputs)["tokens"]
+    copied = copy.deepcopy(whole)
+    assert torch.equal(copied(inputs)["tokens"], expected)
+    in_place(copied)
+    assert not torch.equal(copied(inputs)["tokens"], expected)
+    assert torch.equal(whole(inputs)["tokens"], expected)
 
 
 @pytest.mark.parametrize(("field", "number"), [("input_ids", SIZE), ("token_type_ids", -1)])

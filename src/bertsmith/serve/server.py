@@ -161,6 +161,7 @@ class Server(uvicorn.Server):
                 create_app(house),
                 host=house.options.host,
                 port=house.options.port,
+                loop="asyncio",  # the door counts its rounds
                 http=partial(Connection, limits, Door(house, ROUTES)),  # pyright: ignore[reportArgumentType]
                 ws="none",
                 lifespan="on",
